@@ -1,0 +1,26 @@
+//! The contract: everything that two windlass programs must agree on.
+//!
+//! Test for admission: would a mismatch between two installed versions break them? There is no `common` here.
+//! Without features this crate is pure data and compiles neither C code nor a runtime:
+//!
+//! * [`id`], [`digest`], [`release`]: names and identities, parsed at the border into types that cannot be wrong.
+//! * [`phase`]: what a host says of an app: phases, outcomes, faults, attestation, evidence.
+//! * [`spec`]: windlass.yaml as types, with its rules.
+//! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
+//! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
+//!
+//! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`].
+
+pub mod bundle;
+pub mod digest;
+pub mod id;
+pub mod limits;
+pub mod phase;
+pub mod release;
+#[cfg(feature = "rpc")]
+pub mod rpc;
+pub mod spec;
+pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod version;

@@ -1,0 +1,45 @@
+//! Bounds that both ends enforce, each with its reason.
+
+/// Target and largest sizes of a chunk before compression. 64 KiB average finds small edits and still compresses;
+/// the largest bounds what one decompression may yield.
+pub const CHUNK_MIN: u32 = 16 * 1024;
+/// Average chunk size aimed at by FastCDC.
+pub const CHUNK_AVERAGE: u32 = 64 * 1024;
+/// Largest chunk; a decompressor stops here.
+pub const CHUNK_MAX: u32 = 256 * 1024;
+
+/// Compressed chunk bytes put into one [`ChunkBatch`] message: large messages amortise HTTP/2 and TLS framing
+/// (reference/PERFORMANCE.md), 1 MiB bounds memory per stream.
+///
+/// [`ChunkBatch`]: crate::rpc
+pub const BATCH_BYTES: usize = 512 * 1024;
+
+/// Largest gRPC message either side decodes: a full batch plus its framing, or a control message.
+pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Size of a [`Piece`] of an envelope stream.
+///
+/// [`Piece`]: crate::rpc
+pub const PIECE_BYTES: usize = 256 * 1024;
+
+/// Most entries (files, directories and links) in a bundle.
+pub const BUNDLE_ENTRIES: usize = 200_000;
+
+/// Largest manifest.
+pub const MANIFEST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Largest sum of file sizes in a bundle: 16 GiB.
+pub const BUNDLE_BYTES: u64 = 16 << 30;
+
+/// Longest path in a bundle, in bytes; well below PATH_MAX with the release directory before it.
+pub const PATH_BYTES: usize = 1024;
+
+/// Evidence frozen before one revert, in all.
+pub const EVIDENCE_BYTES: usize = 256 * 1024;
+
+/// HTTP/2 windows for bulk streams (reference/PERFORMANCE.md: 8M/16M and 256 KiB frames give 2.4 GB/s).
+pub const STREAM_WINDOW: u32 = 8 << 20;
+/// See [`STREAM_WINDOW`].
+pub const CONNECTION_WINDOW: u32 = 16 << 20;
+/// See [`STREAM_WINDOW`].
+pub const FRAME_BYTES: u32 = 256 * 1024;

@@ -1,0 +1,196 @@
+//! What a host says of an app: the words of DESIGN 5, shared by agent, coordinator and CLI.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::{AppName, OpId, RolloutId};
+use crate::release::ReleaseRef;
+use crate::time::Timestamp;
+
+/// A closed set of words with one spelling, in Rust, in JSON and for people.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// All words, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The word as it is shown and stored.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Where one host is with one app.
+    Phase {
+        /// Nothing under way.
+        Idle = "idle",
+        /// An order was taken on record.
+        Assigned = "assigned",
+        /// Fetching and verifying the release.
+        Staging = "staging",
+        /// Release complete on the host; waiting for the permit.
+        Staged = "staged",
+        /// Out of traffic, requests finishing.
+        Draining = "draining",
+        /// Back into traffic on the old release.
+        Undraining = "undraining",
+        /// The old release is being stopped.
+        Stopping = "stopping",
+        /// The link moves.
+        Switching = "switching",
+        /// The new release starts; startup probe.
+        Starting = "starting",
+        /// Readiness, smoke, `min_healthy_time`.
+        Verifying = "verifying",
+        /// Into traffic.
+        Admitting = "admitting",
+        /// Serving but unconfirmed.
+        Trial = "trial",
+        /// Permanent.
+        Confirmed = "confirmed",
+        /// Going back to the last confirmed release.
+        Reverting = "reverting",
+        /// Back on the last confirmed release.
+        Reverted = "reverted",
+        /// The old release did not come up either; needs a person.
+        Quarantined = "quarantined",
+        /// Ended before anything was stopped.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// How one host's operation ended.
+    Outcome {
+        /// The release is permanent and attested.
+        Confirmed = "confirmed",
+        /// The host went back.
+        Reverted = "reverted",
+        /// A confirm came after the host had gone back.
+        AlreadyReverted = "already_reverted",
+        /// Excused by policy: absent or cordoned.
+        Skipped = "skipped",
+        /// Failed before the switch; the old release never left service.
+        Failed = "failed",
+        /// Neither release comes up.
+        Quarantined = "quarantined",
+        /// Not heard of until the deadline.
+        Lost = "lost",
+    }
+}
+
+words! {
+    /// Whose fault a failure is.
+    Fault {
+        /// The release itself: probes, crashes, hooks.
+        App = "app",
+        /// windlass on the host.
+        Agent = "agent",
+        /// The way between host and coordinator.
+        Transport = "transport",
+        /// The host: disk, memory, ports, missing users.
+        Host = "host",
+        /// Refused by a rule: signature, counter, host policy, an operator's abort.
+        Policy = "policy",
+    }
+}
+
+/// What a drain saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Connections in flight when the drain began.
+    pub in_flight: u32,
+    /// Those that ended by themselves.
+    pub closed: u32,
+    /// Those that were cut at the time-out.
+    pub cut: u32,
+}
+
+/// What provably runs on a host, read from the host itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Link, process and release directory agree.
+    pub ok: bool,
+    /// The executable of the running process; empty when nothing runs.
+    pub exe: String,
+    /// Process id; 0 when nothing runs.
+    pub pid: u32,
+    /// When the process started.
+    pub started_at: Option<Timestamp>,
+    /// Target of the `current` link.
+    pub link: String,
+    /// The release whose directory the process runs from.
+    pub digest: Option<Digest>,
+}
+
+/// One item frozen before a revert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `log`, `probe`, `exit`, `config`, `link`, `clock` or `note`.
+    pub kind: String,
+    /// When it was taken.
+    pub at: Timestamp,
+    /// The text, bounded by [`crate::limits::EVIDENCE_BYTES`] in all.
+    pub text: String,
+}
+
+/// All that a host says about one app. A later `seq` replaces an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// The application.
+    pub app: AppName,
+    /// Rises with each change on the host, across restarts.
+    pub seq: u64,
+    /// The operation that this status belongs to.
+    pub op: Option<OpId>,
+    /// The rollout of that operation.
+    pub rollout: Option<RolloutId>,
+    /// Epoch of that operation's newest order.
+    pub epoch: u64,
+    /// Where the operation is.
+    pub phase: Phase,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Whose fault a failure is.
+    pub fault: Option<Fault>,
+    /// Why, in one sentence; empty unless failed.
+    pub reason: String,
+    /// What `current` names.
+    pub current: Option<ReleaseRef>,
+    /// The last confirmed release.
+    pub confirmed: Option<ReleaseRef>,
+    /// What the operation moves to.
+    pub target: Option<ReleaseRef>,
+    /// What provably runs.
+    pub attested: Attestation,
+    /// What the drain saw.
+    pub drained: Option<Drained>,
+    /// Milliseconds spent in each phase.
+    pub phase_times: BTreeMap<Phase, u64>,
+    /// When the phase was entered, by the host's wall clock.
+    pub since: Timestamp,
+    /// Frozen before a revert.
+    pub evidence: Vec<Evidence>,
+    /// All complete releases of the app on this host.
+    pub held: Vec<Digest>,
+    /// What the host does or waits for right now.
+    pub detail: String,
+}

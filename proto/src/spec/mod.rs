@@ -1,0 +1,20 @@
+//! windlass.yaml as types: what a team writes (design/SPEC.md).
+//!
+//! [`ReleaseSpec`] travels inside the signed manifest; [`RolloutSpec`] is the order, sent as JSON and kept with the
+//! rollout. Both refuse unknown keys. Cross-field rules are in [`check`]; reading YAML with line numbers is the CLI's.
+
+mod amount;
+pub mod check;
+mod release;
+mod rollout;
+pub mod selector;
+
+pub use amount::{Amount, ByteSize, InvalidAmount, Ratio};
+pub use release::{
+    Drain, ExecProbe, HttpProbe, OnDrainTimeout, PortRef, Probe, ProbeKind, Probes, ReleaseSpec, Resources,
+    Runtime, Stop, TcpProbe,
+};
+pub use rollout::{
+    Absent, Batches, ExpectHosts, Failure, HostOrder, HostSpec, OnContactLost, OnFailure, OnWatchFailure,
+    RollbackSpec, RolloutSpec, Strategy, StrategyType, Targets, Watch,
+};
