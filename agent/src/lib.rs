@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The agent: one per host; installs releases, runs them, probes them, and goes back by itself.
+//!
+//! It dials out and listens nowhere but on a local socket. All decisions are made by the pure machine in
+//! `windlass-release`; this crate makes its events and performs its effects.
+//!
+//! Tasks and what flows between them:
+//!
+//! ```text
+//!  coordinator ◄─ mTLS stream ─► session ── Incoming (bounded mpsc) ──► driver ── effects ──► runtime, probe, drain,
+//!                                   ▲                                    │  ▲                 storage, evidence
+//!                                   └──── latest AppStatus (watch) ──────┘  └── what they found (bounded mpsc)
+//!                                   ▲
+//!                                renewal: a new certificate at half life
+//! ```
+//!
+//! * [`args`], [`config`], [`log`]: flags, the configuration file, what is written to stderr.
+//! * `app`: build, run and end of all tasks, in that order.
+//! * [`identity`], [`enrol`]: the host's key and certificate. [`session`]: the stream to a coordinator.
+//! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
+//! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
+//! * [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod file;
+pub mod log;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Reads the command line, does what it says and returns the exit code: 0 done, 1 failed, 2 bad usage or configuration.
+pub fn main() -> ExitCode {
+    args::Args::parse().run()
+}

@@ -1,0 +1,65 @@
+//! The configuration file as it is written: every key, nothing checked but its type.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// agent.toml. A key it does not know is an error, so that a misspelt one is not silently without effect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fragment {
+    /// The host's name in the fleet.
+    pub name: String,
+    /// The address that applications bind and probes dial.
+    pub address: String,
+    /// Where everything persistent lies.
+    #[serde(default = "state_dir")]
+    pub state_dir: PathBuf,
+    /// Where `APP/current` lies; on a real host a tmpfs, so that a reboot forgets it.
+    #[serde(default = "run_dir")]
+    pub run_dir: PathBuf,
+    /// Addresses of coordinators, tried in turn.
+    #[serde(default)]
+    pub coordinators: Vec<String>,
+    /// Token for the first contact.
+    pub join_token: Option<String>,
+    /// File that holds the token instead.
+    pub join_token_file: Option<PathBuf>,
+    /// Labels that the host announces at enrolment.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What this host allows, whoever asks.
+    #[serde(default)]
+    pub policy: PolicyFragment,
+}
+
+/// `[policy]` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyFragment {
+    /// Public keys of the authors this host trusts.
+    pub author_keys: Vec<String>,
+    /// How many of them must have signed.
+    pub threshold: u32,
+    /// Applications that may be installed; `*` stands for any text.
+    pub apps: Vec<String>,
+    /// Whether applications may run as root.
+    pub allow_root: bool,
+    /// Users that applications may run as; empty allows every user but root.
+    pub users: Vec<String>,
+}
+
+impl Default for PolicyFragment {
+    fn default() -> Self {
+        Self { author_keys: vec![], threshold: 1, apps: vec!["*".into()], allow_root: false, users: vec![] }
+    }
+}
+
+fn state_dir() -> PathBuf {
+    "/var/lib/windlass".into()
+}
+
+fn run_dir() -> PathBuf {
+    "/run/windlass".into()
+}
