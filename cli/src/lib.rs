@@ -1,1 +1,54 @@
-//! Placeholder.
+//! The command line: parse, do, say what happened, end with a documented code.
+//!
+//! * [`args`] the verbs; [`command`] one file per verb; [`invocation`] what every verb is given.
+//! * [`spec`] reads windlass.yaml with line numbers; [`keys`] author keys; [`config`] contexts; [`client`] the coordinator.
+//! * [`output`] data on stdout, talk on stderr; [`watch`] following a rollout, live or in lines.
+//! * [`error`] and [`exit`] what is said and returned when something fails.
+//! * [`dev`] a fleet on this machine.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod args;
+pub mod client;
+pub mod command;
+pub mod config;
+pub mod dev;
+pub mod error;
+pub mod exit;
+pub mod files;
+pub mod invocation;
+pub mod output;
+pub mod spec;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Args;
+use crate::exit::Exit;
+use crate::invocation::Invocation;
+
+/// Parses the arguments, runs the verb and gives back the exit code.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    invocation::set_color(args.global.color);
+    let invocation = Invocation::new(&args.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&invocation, &error::ExpectedError::failed("cannot start").because(error)),
+    };
+    let result = runtime.block_on(Box::pin(command::run(&invocation, args.command)));
+    // Blocking work that nobody waits for any more (a read of stdin) must not hold the program.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&invocation, &error),
+    }
+}
+
+fn fail(invocation: &Invocation, error: &error::ExpectedError) -> ExitCode {
+    if error.exit() != Exit::Done {
+        invocation.out.talk(error.render().trim_end());
+    }
+    error.exit().into()
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! `windlass`: the command line.
+
+fn main() -> std::process::ExitCode {
+    windlass_cli::main()
+}
