@@ -1,0 +1,56 @@
+//! All that can happen to a rollout.
+
+use windlass_proto::id::HostName;
+use windlass_proto::phase::AppStatus;
+
+/// Something that happened. Every event may come twice, late, or after the rollout has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The rollout was recorded; begin.
+    Start,
+    /// A host said something about the app.
+    HostStatus {
+        /// Which host.
+        host: HostName,
+        /// Its newest status.
+        status: Box<AppStatus>,
+    },
+    /// A host opened a new session.
+    HostConnected {
+        /// Which host.
+        host: HostName,
+        /// What its `Hello` says of the app; `None`: it knows nothing of it.
+        status: Option<Box<AppStatus>>,
+    },
+    /// A host has not been heard of for too long.
+    HostSilent {
+        /// Which host.
+        host: HostName,
+    },
+    /// Time has passed. Wanted at the time of the last [`crate::Effect::SetTimer`]; harmless at any other.
+    Tick,
+    /// An operator stops progress.
+    Pause {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator lets it go on; hosts that are silent now are excused by name.
+    Resume {
+        /// Who.
+        by: String,
+    },
+    /// An operator wants everything back.
+    Abort {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The coordinator started again and loaded this rollout; no host is connected.
+    Recovered {
+        /// Its new epoch.
+        epoch: u64,
+    },
+}

@@ -1,0 +1,190 @@
+//! A plan: a rollout checked against the fleet before anything is touched.
+//!
+//! [`make`] is pure: the same order and the same picture of the fleet give the same plan, at `plan` and at `deploy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostName, RolloutId};
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
+
+use crate::state::Kind;
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The app.
+    pub app: AppName,
+    /// Deploy, rollback or retry.
+    pub kind: Kind,
+    /// Whether the target was confirmed on hosts before, so that counters may go down; always so for a rollback.
+    pub rollback: bool,
+    /// What the app's last good rollout left, if any.
+    pub from: Option<ReleaseRef>,
+    /// The target.
+    pub to: ReleaseRef,
+    /// Sum of the target's file sizes.
+    pub to_bytes: u64,
+    /// The target's own part of the spec, from its manifest.
+    pub release: ReleaseSpec,
+    /// The order's part of the spec.
+    pub spec: RolloutSpec,
+    /// Revision that this rollout would make.
+    pub revision: u64,
+    /// Refuse unless it is this one; 0: do not check.
+    pub expect_revision: u64,
+    /// Only these hosts of those selected; for a retry.
+    pub only: Option<BTreeSet<HostName>>,
+}
+
+/// The fleet as the coordinator knows it now.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// All hosts.
+    pub hosts: Vec<FleetHost>,
+    /// All rollouts that have not ended, of any app.
+    pub open: Vec<OpenRollout>,
+    /// Digests that are not to be offered to any host.
+    pub poisoned: Vec<Poisoned>,
+}
+
+/// One host, seen for the order's app.
+#[derive(Debug, Clone)]
+pub struct FleetHost {
+    /// Its name.
+    pub name: HostName,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it can take part.
+    pub state: HostState,
+    /// What `current` names.
+    pub current: Option<ReleaseRef>,
+    /// The last confirmed release.
+    pub confirmed: Option<ReleaseRef>,
+    /// Whether the host attests that it runs `current`.
+    pub attested: bool,
+    /// Complete releases of the app on the host.
+    pub held: Vec<Digest>,
+    /// Free bytes where releases are kept, if known.
+    pub disk_free: Option<u64>,
+}
+
+/// Whether a host can take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// Connected and well.
+    Ready,
+    /// Not heard of.
+    Silent,
+    /// Kept out by an operator.
+    Cordoned,
+    /// Neither release of the app came up; needs a person.
+    Quarantined,
+}
+
+/// A rollout that has not ended.
+#[derive(Debug, Clone)]
+pub struct OpenRollout {
+    /// Its id.
+    pub id: RolloutId,
+    /// Its app.
+    pub app: AppName,
+    /// Who started it.
+    pub started_by: String,
+    /// Its state, as a word.
+    pub state: &'static str,
+}
+
+/// A digest that failed for app reasons on too many hosts.
+#[derive(Debug, Clone)]
+pub struct Poisoned {
+    /// The digest.
+    pub digest: Digest,
+    /// Where it failed.
+    pub hosts: Vec<HostName>,
+    /// In which rollout last.
+    pub rollout: RolloutId,
+}
+
+/// A checked order. It may start only when [`Plan::refusal`] is `None`.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The order.
+    pub order: Order,
+    /// Hosts in the order of change.
+    pub batches: Vec<Vec<HostName>>,
+    /// All findings, errors first.
+    pub checks: Vec<Check>,
+    /// Expected time until success.
+    pub estimate_seconds: u64,
+    /// Expected time of a way back from the last batch.
+    pub rollback_seconds: u64,
+    /// Most bytes that all hosts together may fetch.
+    pub bytes_to_send: u64,
+    /// Hosts that are already on the target.
+    pub unchanged: Vec<HostName>,
+    /// Hosts that take no part, with the reason.
+    pub excused: BTreeMap<HostName, String>,
+    /// Failure domain of each host that takes part.
+    pub domains: BTreeMap<HostName, String>,
+    /// What each host that takes part has confirmed now.
+    pub former: BTreeMap<HostName, ReleaseRef>,
+    /// More than half of the hosts may be out of service at once.
+    pub wide: bool,
+}
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The rollout may not start.
+    Error,
+    /// Worth reading.
+    Warn,
+    /// Fine.
+    Ok,
+}
+
+impl Level {
+    /// The word shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Ok => "ok",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Which check.
+    pub id: &'static str,
+    /// How serious.
+    pub level: Level,
+    /// What was found, and what to change.
+    pub message: String,
+}
+
+impl Check {
+    /// Whether it refuses because of what others did (busy, poisoned, revision): exit 7 rather than a wrong spec.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.id, "busy" | "poisoned" | "revision")
+    }
+}
+
+impl Plan {
+    /// The most important finding that forbids a start.
+    pub fn refusal(&self) -> Option<&Check> {
+        let errors = || self.checks.iter().filter(|check| check.level == Level::Error);
+        errors().find(|check| check.is_conflict()).or_else(|| errors().next())
+    }
+
+    /// Whether every targeted host is on the target already.
+    pub fn nothing_to_do(&self) -> bool {
+        self.batches.is_empty()
+    }
+}
