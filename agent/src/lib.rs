@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod file;
 pub mod log;
+pub mod variables;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ pub mod check;
 mod release;
 mod rollout;
 pub mod selector;
+pub mod variables;
 
 pub use amount::{Amount, ByteSize, InvalidAmount, Ratio};
 pub use release::{
