@@ -111,6 +111,18 @@ text_id!(
     OpId, "operation id", is_name, NAME_RULE
 );
 text_id!(
+    /// Name of a fleet; the trust domain of its identities.
+    FleetName, "fleet name", is_name, NAME_RULE
+);
+text_id!(
+    /// Name of an operator, as the certificate says it.
+    OperatorName, "operator name", is_name, NAME_RULE
+);
+text_id!(
+    /// A coordinator's identity in its fleet.
+    CoordinatorId, "coordinator id", is_name, NAME_RULE
+);
+text_id!(
     /// Version of a release as its authors call it.
     ReleaseVersion, "version", is_version, VERSION_RULE
 );

@@ -11,6 +11,8 @@
 //!
 //! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
 pub mod bundle;
 pub mod digest;
 pub mod id;
