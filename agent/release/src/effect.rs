@@ -1,0 +1,159 @@
+//! What the machine asks of the shell.
+
+use windlass_proto::digest::Digest;
+use windlass_proto::id::OpId;
+use windlass_proto::release::ReleaseRef;
+
+/// Something to do. All are idempotent: after a crash the same is asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Fetch, verify and unpack the release; at once `Done` when the host holds it complete.
+    /// Answered by [`crate::Event::Staging`].
+    Stage {
+        /// For this operation.
+        op: OpId,
+        /// This release.
+        release: ReleaseRef,
+    },
+    /// Stop staging; what was half fetched may be dropped. No answer.
+    CancelStage {
+        /// Of this operation.
+        op: OpId,
+    },
+    /// Take the release out of traffic and wait for its requests, by its own drain settings.
+    /// Answered by `Drained`, `DrainTimedOut` or `Failed`.
+    Drain {
+        /// What runs.
+        release: ReleaseRef,
+    },
+    /// Undo `Drain`. Answered by `Undrained` or `Failed`.
+    Undrain {
+        /// What runs.
+        release: ReleaseRef,
+    },
+    /// Stop every process of the app, whatever release it is of. Answered by `Stopped` or `Failed`.
+    Stop {
+        /// Whose stop settings count.
+        release: ReleaseRef,
+    },
+    /// Make `current` name this release, or remove it. Answered by `Switched` or `Failed`.
+    Switch {
+        /// The new target.
+        to: Option<ReleaseRef>,
+    },
+    /// Start the release; adopt its process if it runs already. Answered by `Started` or `Failed`; from then on by
+    /// `AppExited` if the process ends.
+    Start {
+        /// The release.
+        release: ReleaseRef,
+    },
+    /// Find the running process of the release again and watch it. Answered by `Adopted`, or by `AppExited` at once
+    /// when nothing is alive; later by `AppExited` if the process ends.
+    Adopt {
+        /// The release.
+        release: ReleaseRef,
+    },
+    /// Make these probes in place of those made before, until told otherwise. Answered by [`crate::Event::Health`].
+    Probe {
+        /// Whose probes.
+        release: ReleaseRef,
+        /// Which of them.
+        checks: Checks,
+    },
+    /// Make no probes. No answer.
+    StopProbes,
+    /// Make each smoke check once. Answered by `SmokePassed`, `SmokeFailed` or `Failed`.
+    Smoke {
+        /// Whose checks.
+        release: ReleaseRef,
+    },
+    /// Let traffic in. Answered by `Admitted` or `Failed`.
+    Admit {
+        /// What runs.
+        release: ReleaseRef,
+    },
+    /// Close the session and dial a new one: the old one proves nothing of the host as it is now. No answer.
+    Redial,
+    /// Make the persistent `confirmed` link name this release, or remove it; retry until it does. No answer.
+    WriteConfirmed {
+        /// The target.
+        release: Option<ReleaseRef>,
+    },
+    /// Keep log, exit, probe transcripts and so on before they are gone. Best effort, bounded in time. No answer.
+    FreezeEvidence {
+        /// For this operation.
+        op: OpId,
+        /// Of this release.
+        release: ReleaseRef,
+    },
+    /// Remove releases of this app that are not to be kept. No answer.
+    Prune {
+        /// What must stay.
+        keep: Vec<Digest>,
+    },
+}
+
+/// Which probes to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Checks {
+    /// Startup; then the probing rests until told to go on.
+    Startup,
+    /// Readiness and liveness, on and on; startup is known to have passed.
+    Service,
+}
+
+/// Where an effect runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Fetching; may take long, touches nothing that runs.
+    Stage,
+    /// Everything about what runs: strictly one after the other.
+    Host,
+}
+
+impl Effect {
+    /// Where the effect runs.
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Stage { .. } | Self::CancelStage { .. } => Lane::Stage,
+            _ => Lane::Host,
+        }
+    }
+
+    /// Whether a `Done`, `Failed` or `AppExited` event answers it.
+    pub const fn is_answered(&self) -> bool {
+        matches!(
+            self,
+            Self::Drain { .. }
+                | Self::Undrain { .. }
+                | Self::Stop { .. }
+                | Self::Switch { .. }
+                | Self::Start { .. }
+                | Self::Adopt { .. }
+                | Self::Smoke { .. }
+                | Self::Admit { .. }
+        )
+    }
+
+    /// Short name for logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Stage { .. } => "stage",
+            Self::CancelStage { .. } => "cancel_stage",
+            Self::Drain { .. } => "drain",
+            Self::Undrain { .. } => "undrain",
+            Self::Stop { .. } => "stop",
+            Self::Switch { .. } => "switch",
+            Self::Start { .. } => "start",
+            Self::Adopt { .. } => "adopt",
+            Self::Probe { .. } => "probe",
+            Self::StopProbes => "stop_probes",
+            Self::Smoke { .. } => "smoke",
+            Self::Admit { .. } => "admit",
+            Self::Redial => "redial",
+            Self::WriteConfirmed { .. } => "write_confirmed",
+            Self::FreezeEvidence { .. } => "freeze_evidence",
+            Self::Prune { .. } => "prune",
+        }
+    }
+}
