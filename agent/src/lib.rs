@@ -25,7 +25,11 @@
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod file;
+pub mod journal;
+pub mod layout;
+pub mod link;
 pub mod log;
 pub mod variables;
 

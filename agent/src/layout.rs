@@ -1,0 +1,186 @@
+//! Where everything lies on a host: the one place that knows the names of the state directory.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, OpId};
+
+/// Paths of the state directory and of the run directory, all absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    state: PathBuf,
+    run: PathBuf,
+}
+
+/// A directory that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot create directory {}", path.display())]
+pub struct CreateError {
+    /// The directory.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Only the agent's user may look inside.
+const PRIVATE: u32 = 0o700;
+/// Apps run as other users and must reach their files.
+const SHARED: u32 = 0o755;
+
+impl Layout {
+    /// The layout below these two directories; relative paths are taken from the working directory.
+    pub fn new(state: impl AsRef<Path>, run: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { state: std::path::absolute(state)?, run: std::path::absolute(run)? })
+    }
+
+    /// Makes all directories that do not depend on an app.
+    pub fn create(&self) -> Result<(), CreateError> {
+        for shared in [self.state.clone(), self.run.clone(), self.apps()] {
+            make(&shared, SHARED)?;
+        }
+        for private in [self.identity(), self.chunks(), self.staging(), self.trash(), self.evidence()] {
+            make(&private, PRIVATE)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directories of an app.
+    pub fn create_app(&self, app: &AppName) -> Result<(), CreateError> {
+        for path in [self.app(app), self.releases(app), self.app_run(app), self.run_app(app)] {
+            make(&path, SHARED)?;
+        }
+        Ok(())
+    }
+
+    /// The state directory; the journal's two segments lie directly in it.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Key and certificate.
+    pub fn identity(&self) -> PathBuf {
+        self.state.join("identity")
+    }
+
+    /// The sled store.
+    pub fn store(&self) -> PathBuf {
+        self.state.join("store")
+    }
+
+    /// What interrupted stagings left, to be taken up again.
+    pub fn chunks(&self) -> PathBuf {
+        self.state.join("chunks")
+    }
+
+    /// Releases that are being written.
+    pub fn staging(&self) -> PathBuf {
+        self.state.join("staging")
+    }
+
+    /// One operation's staging directory.
+    pub fn staging_of(&self, op: &OpId) -> PathBuf {
+        self.staging().join(op.as_str())
+    }
+
+    /// Directories that wait to be deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.state.join("trash")
+    }
+
+    /// Frozen evidence.
+    pub fn evidence(&self) -> PathBuf {
+        self.state.join("evidence")
+    }
+
+    /// The socket by which the agent's other verbs ask the running agent.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state.join("control.sock")
+    }
+
+    /// All apps.
+    pub fn apps(&self) -> PathBuf {
+        self.state.join("apps")
+    }
+
+    /// One app.
+    pub fn app(&self, app: &AppName) -> PathBuf {
+        self.apps().join(app.as_str())
+    }
+
+    /// The complete releases of an app.
+    pub fn releases(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("releases")
+    }
+
+    /// One release: its envelope and its tree.
+    pub fn release(&self, app: &AppName, digest: &Digest) -> PathBuf {
+        self.releases(app).join(digest.hex())
+    }
+
+    /// The files of a release.
+    pub fn tree(&self, app: &AppName, digest: &Digest) -> PathBuf {
+        self.release(app, digest).join(TREE)
+    }
+
+    /// The signed envelope of a release.
+    pub fn envelope(&self, app: &AppName, digest: &Digest) -> PathBuf {
+        self.release(app, digest).join(ENVELOPE)
+    }
+
+    /// The persistent link to the last confirmed release.
+    pub fn confirmed(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("confirmed")
+    }
+
+    /// The files of the app's shim and its logs.
+    pub fn app_run(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("run")
+    }
+
+    /// An app's directory in the run directory.
+    pub fn run_app(&self, app: &AppName) -> PathBuf {
+        self.run.join(app.as_str())
+    }
+
+    /// The link that the app's process uses.
+    pub fn current(&self, app: &AppName) -> PathBuf {
+        self.run_app(app).join("current")
+    }
+}
+
+/// Name of the directory with a release's files.
+pub const TREE: &str = "tree";
+/// Name of the file with a release's signed envelope.
+pub const ENVELOPE: &str = "envelope.json";
+
+fn make(path: &Path, mode: u32) -> Result<(), CreateError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| CreateError { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn directories_are_made_with_their_modes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let app = AppName::new("shop").unwrap();
+        for _ in 0..2 {
+            layout.create().unwrap();
+            layout.create_app(&app).unwrap();
+        }
+        let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(layout.identity()), 0o700);
+        assert_eq!(mode(layout.releases(&app)), 0o755);
+        assert!(layout.current(&app).ends_with("run/shop/current"));
+    }
+}
