@@ -1,1 +1,5 @@
-fn main() {}
+//! The coordinator's process; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    windlass_coordinator::main()
+}

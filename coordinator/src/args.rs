@@ -1,0 +1,73 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Leads rollouts across the fleet.
+#[derive(Debug, Parser)]
+#[command(name = "windlass-coordinator", version, about, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Form of the log on stderr.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Serve agents and operators until SIGTERM.
+    Run(RunArgs),
+    /// Write an operator's certificate, key and the CA to trust; works beside a running coordinator.
+    IssueOperator(IssueOperatorArgs),
+}
+
+/// Flags of `run`; each wins over the same key of the file.
+#[derive(Debug, Default, clap::Args)]
+pub struct RunArgs {
+    /// Settings file (TOML): fleet, state_dir, agent_listen, operator_listen.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where state, objects and certificates are kept.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The fleet's name; fixed when the certificates are made.
+    #[arg(long, value_name = "NAME")]
+    pub fleet: Option<String>,
+    /// Where agents connect [default: 0.0.0.0:7443]; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR")]
+    pub agent_listen: Option<SocketAddr>,
+    /// Where operators connect [default: 127.0.0.1:7444]; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR")]
+    pub operator_listen: Option<SocketAddr>,
+}
+
+/// Flags of `issue-operator`.
+#[derive(Debug, clap::Args)]
+pub struct IssueOperatorArgs {
+    /// The coordinator's state directory.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Name of the person or program; shown in rollouts and events as operator/NAME.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// How long the certificate is valid.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub days: u32,
+    /// Where ca.pem, NAME.pem and NAME.key are written.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
