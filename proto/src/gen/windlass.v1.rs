@@ -382,7 +382,7 @@ pub struct Heartbeat {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CoordinatorMessage {
-    #[prost(oneof = "coordinator_message::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "coordinator_message::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: ::core::option::Option<coordinator_message::Kind>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -401,6 +401,8 @@ pub mod coordinator_message {
         Confirm(super::Confirm),
         #[prost(message, tag = "6")]
         Abort(super::AbortOp),
+        #[prost(message, tag = "7")]
+        ReleaseQuarantine(super::ReleaseQuarantine),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -463,6 +465,14 @@ pub struct AbortOp {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
     #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// An operator lets a quarantined app of the host take part again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseQuarantine {
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
