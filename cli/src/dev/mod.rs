@@ -1,1 +1,22 @@
-//! A fleet on this machine.
+//! A fleet on this machine: a real coordinator and real agents as processes of their own, on loopback, without root.
+//!
+//! * [`place`] what is where in the fleet's directory; [`record`] fleet.json; [`programs`] where the programs are.
+//! * [`process`] starting, finding again and stopping processes; [`session`] how they outlive whoever started them.
+//! * [`up`] starts what is not running ([`coordinator`], [`host`]); [`down`] stops all; [`status`] shows; [`front`] stays.
+
+mod coordinator;
+mod down;
+mod front;
+mod host;
+pub mod place;
+pub mod process;
+pub mod programs;
+pub mod record;
+pub mod session;
+pub mod status;
+mod up;
+pub(crate) mod wait;
+
+pub use down::{down, kill_all};
+pub use front::stay;
+pub use up::up;

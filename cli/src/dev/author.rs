@@ -1,0 +1,1 @@
+//! The fleet's development author: a key pair made once.
