@@ -119,6 +119,12 @@ pub enum Command {
     Dev(Dev),
     /// Tell the whole story on a fleet in a temporary directory: deploy, fail, crash, recover
     Demo(Demo),
+    /// The application that the demo deploys
+    #[command(hide = true)]
+    DemoApp(DemoApp),
+    /// Become another program in a session of its own
+    #[command(hide = true)]
+    DevSession(DevSession),
 }
 
 /// `windlass init`
@@ -589,4 +595,28 @@ pub struct Demo {
     /// Keep the fleet and its directory afterwards
     #[arg(long)]
     pub keep: bool,
+}
+
+/// `windlass demo-app`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DemoApp {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// The version it says it has
+    #[arg(long, value_name = "VERSION")]
+    pub version: String,
+    /// Never become ready
+    #[arg(long)]
+    pub broken: bool,
+}
+
+/// `windlass dev-session`
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DevSession {
+    /// The program to become
+    pub program: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<std::ffi::OsString>,
 }

@@ -4,7 +4,7 @@
 //! * [`spec`] reads windlass.yaml with line numbers; [`keys`] author keys; [`config`] contexts; [`client`] the coordinator.
 //! * [`output`] data on stdout, talk on stderr; [`watch`] following a rollout, live or in lines.
 //! * [`error`] and [`exit`] what is said and returned when something fails.
-//! * [`dev`] a fleet on this machine.
+//! * [`dev`] a fleet on this machine; [`demo`] the whole story told on one.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
@@ -12,6 +12,7 @@ pub mod args;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod dev;
 pub mod error;
 pub mod exit;

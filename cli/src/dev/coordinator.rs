@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use super::place::Place;
-use super::process::{Process, log_tail, spawn_detached};
+use super::process::{log_tail, spawn_detached};
 use super::programs::Programs;
 use super::record::CoordinatorRecord;
 use super::wait::until;
@@ -75,7 +75,9 @@ fn check_free(place: &Place, who: &str, address: &str) -> Result<()> {
         let dir = place.dir().display();
         ExpectedError::new(
             Exit::Conflict,
-            format!("cannot start the coordinator: its address for {who}, {address}, is taken by another program"),
+            format!(
+                "cannot start the coordinator: its address for {who}, {address}, is taken by another program"
+            ),
         )
         .because(error)
         .hint(format!("ss -ltnp 'sport = :{port}'    (shows which)"))
@@ -91,14 +93,19 @@ fn check_free(place: &Place, who: &str, address: &str) -> Result<()> {
 }
 
 /// Issues the operator's certificate where it is missing or getting old, and writes the context.
-pub(super) async fn introduce_operator(place: &Place, programs: &Programs, record: &CoordinatorRecord) -> Result<()> {
+pub(super) async fn introduce_operator(
+    place: &Place,
+    programs: &Programs,
+    record: &CoordinatorRecord,
+) -> Result<()> {
     let age = place.operator_certificate().metadata().and_then(|meta| meta.modified());
     let fresh = age.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < RENEW_AFTER));
     if !fresh {
         let mut issue = tokio::process::Command::new(&programs.coordinator);
         issue.args(["issue-operator", "--name", "admin", "--days", "30", "--state-dir"]);
         issue.arg(place.coordinator_state()).arg("--out").arg(place.dir()).kill_on_drop(true);
-        let failed = |cause: String| ExpectedError::failed("cannot issue the operator's certificate").cause(cause);
+        let failed =
+            |cause: String| ExpectedError::failed("cannot issue the operator's certificate").cause(cause);
         let output = tokio::time::timeout(START, issue.output())
             .await
             .map_err(|_| failed(format!("no end within {} s", START.as_secs())))?

@@ -19,7 +19,9 @@ pub async fn stay(place: &Place, out: &Output) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let area = out.is_live().then(|| {
         let area = ProgressBar::new_spinner();
-        area.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        area.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         area
     });
     let mut known = BTreeMap::new();

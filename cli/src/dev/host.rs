@@ -1,6 +1,6 @@
 //! One host of the fleet: its agent's configuration, join token and process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use windlass_proto::rpc::CreateTokenRequest;
@@ -68,7 +68,8 @@ pub(super) async fn start(
     let path = place.agent_config(&host.name);
     let token_file = place.host(&host.name).join("join-token");
     crate::files::write_atomic(&path, text.as_bytes(), 0o644).map_err(|error| unwritten(&error))?;
-    crate::files::write_atomic(&token_file, token.join.as_bytes(), 0o600).map_err(|error| unwritten(&error))?;
+    crate::files::write_atomic(&token_file, token.join.as_bytes(), 0o600)
+        .map_err(|error| unwritten(&error))?;
     let args = ["run".as_ref(), "--config".as_ref(), path.as_os_str()];
     let process = spawn_detached(&programs.windlass, &programs.agent, args, &host.log)?;
     host.set_process(Some(process));
@@ -76,10 +77,10 @@ pub(super) async fn start(
 }
 
 /// `role=app`, and one of three racks in turn.
-fn labels(name: &str) -> HashMap<String, String> {
+fn labels(name: &str) -> BTreeMap<String, String> {
     let number: u32 = name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(1);
     let rack = format!("r{}", (number - 1) % 3 + 1);
-    BTreeMap::from([("role", "app"), ("rack", &rack)]).into_iter().map(|(k, v)| (k.into(), v.into())).collect()
+    BTreeMap::from([("role".into(), "app".into()), ("rack".into(), rack)])
 }
 
 #[cfg(test)]

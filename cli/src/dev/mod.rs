@@ -2,8 +2,10 @@
 //!
 //! * [`place`] what is where in the fleet's directory; [`record`] fleet.json; [`programs`] where the programs are.
 //! * [`process`] starting, finding again and stopping processes; [`session`] how they outlive whoever started them.
-//! * [`up`] starts what is not running ([`coordinator`], [`host`]); [`down`] stops all; [`status`] shows; [`front`] stays.
+//! * [`up()`] starts what is not running (coordinator, hosts, the author's key); [`down()`] stops all; [`status`] shows;
+//!   [`stay`] stays in front.
 
+mod author;
 mod coordinator;
 mod down;
 mod front;

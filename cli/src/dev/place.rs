@@ -46,7 +46,8 @@ impl Place {
     /// Makes the directory and its fixed parts; refuses one that holds something else.
     pub fn prepare(&self) -> Result<()> {
         let failed = |error| {
-            ExpectedError::failed(format!("cannot make the fleet's directory {}", self.dir.display())).because(error)
+            ExpectedError::failed(format!("cannot make the fleet's directory {}", self.dir.display()))
+                .because(error)
         };
         let mut entries = match std::fs::read_dir(&self.dir) {
             Ok(entries) => entries.take(1).filter_map(|e| e.ok()).count(),
@@ -72,7 +73,8 @@ impl Place {
     /// Holds the directory against a second `dev up` or `dev down`; waits a while for one that is under way.
     pub async fn lock(&self) -> Result<Flock<File>> {
         let failed = |cause: String| {
-            ExpectedError::new(Exit::Conflict, format!("cannot lock the fleet in {}", self.dir.display())).cause(cause)
+            ExpectedError::new(Exit::Conflict, format!("cannot lock the fleet in {}", self.dir.display()))
+                .cause(cause)
         };
         let path = self.lock_file();
         let take = async || {

@@ -88,9 +88,8 @@ pub fn spawn_detached<A: AsRef<OsStr>>(
     args: impl IntoIterator<Item = A>,
     log: &Path,
 ) -> Result<Process> {
-    let failed = |what: &Path, error| {
-        ExpectedError::failed(format!("cannot start {}", what.display())).because(error)
-    };
+    let failed =
+        |what: &Path, error| ExpectedError::failed(format!("cannot start {}", what.display())).because(error);
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let stdout = open().map_err(|error| failed(log, error))?;
     let stderr = open().map_err(|error| failed(log, error))?;

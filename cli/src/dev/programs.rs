@@ -39,8 +39,9 @@ fn find(name: &str, places: &[PathBuf]) -> Result<PathBuf> {
     };
     places.iter().map(|place| place.join(name)).find(is_program).ok_or_else(|| {
         let beside = places.first().map(|p| p.display().to_string()).unwrap_or_default();
-        ExpectedError::failed(format!("cannot find {name}: it is neither in {beside} nor in PATH"))
-            .hint("cargo build --release --locked    (builds windlass, windlass-coordinator and windlass-agent)")
+        ExpectedError::failed(format!("cannot find {name}: it is neither in {beside} nor in PATH")).hint(
+            "cargo build --release --locked    (builds windlass, windlass-coordinator and windlass-agent)",
+        )
     })
 }
 

@@ -67,9 +67,11 @@ fn add_hosts(place: &Place, record: &mut FleetRecord, asked: Option<u32>) -> Res
     let want = asked.unwrap_or(if have == 0 { DEFAULT_HOSTS } else { have });
     if want < have {
         let dir = place.dir().display();
-        return Err(ExpectedError::usage(format!("the fleet in {dir} has {have} hosts; it cannot shrink to {want}"))
-            .hint(format!("windlass dev up --dir {dir} --hosts {have}"))
-            .hint("or start a smaller fleet in another directory"));
+        return Err(ExpectedError::usage(format!(
+            "the fleet in {dir} has {have} hosts; it cannot shrink to {want}"
+        ))
+        .hint(format!("windlass dev up --dir {dir} --hosts {have}"))
+        .hint("or start a smaller fleet in another directory"));
     }
     record.hosts.extend((have + 1..=want).map(|number| HostRecord::new(place, number)));
     Ok(())
@@ -100,7 +102,8 @@ async fn await_ready(record: &FleetRecord, client: &mut Client, since: i64) -> R
         return Ok(());
     }
     let names: Vec<&str> = waiting.iter().map(|host| host.name.as_str()).collect();
-    let mut error = ExpectedError::failed(format!("not ready within {} s: {}", READY.as_secs(), names.join(", ")));
+    let mut error =
+        ExpectedError::failed(format!("not ready within {} s: {}", READY.as_secs(), names.join(", ")));
     for host in waiting.iter().take(3) {
         let state = if host.process().is_some() { "is running" } else { "has ended" };
         error = error.cause(format!("the agent of {} {state}; {}", host.name, log_tail(&host.log, 8)));
