@@ -1,6 +1,6 @@
 //! One host's deployment of one app: every decision that the agent takes, as a pure function.
 //!
-//! `step(state, event, now)` gives the next [`State`] and the [`Effect`]s to perform, or says why the event is
+//! [`step`]`(state, event, now)` gives the next [`State`] and the [`Effect`]s to perform, or says why the event is
 //! [`Refused`]. The crate has no clock, no file and no socket; `.clippy.toml` keeps them out.
 //!
 //! ```text
@@ -33,12 +33,18 @@
 //! | `status` | what the coordinator is told |
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod back;
 mod effect;
 mod event;
+mod forward;
 mod now;
+mod orders;
+mod recover;
 mod refused;
 mod state;
 mod status;
+mod step;
+mod supervise;
 
 pub use effect::{Checks, Effect, Lane};
 pub use event::{Assign, Done, Event, Health, Staging};
@@ -46,3 +52,4 @@ pub use now::{BootTime, LEASE_FRESH, Now};
 pub use refused::Refused;
 pub use state::{HISTORY, Operation, Progress, RevertGoal, RevertStep, State, Supervision, WatchWindow};
 pub use status::{Observed, status};
+pub use step::{Step, step};

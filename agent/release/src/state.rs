@@ -7,7 +7,7 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
-use windlass_proto::spec::{HostOrder, OnWatchFailure};
+use windlass_proto::spec::HostOrder;
 use windlass_proto::time::{Span, Timestamp};
 
 use crate::now::BootTime;
@@ -71,6 +71,8 @@ pub struct Operation {
     pub to: ReleaseRef,
     /// Times and policies.
     pub order: HostOrder,
+    /// Going back on purpose.
+    pub rollback: bool,
     /// When the link had moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<BootTime>,
@@ -243,8 +245,6 @@ pub struct WatchWindow {
     pub until: BootTime,
     /// Its length, to begin anew after a reboot.
     pub window: Span,
-    /// What a failure does.
-    pub on_failure: OnWatchFailure,
 }
 
 impl State {
@@ -314,6 +314,42 @@ impl State {
                 RevertStep::Stopping | RevertStep::Switching | RevertStep::Waiting { .. } => None,
             },
             _ => self.current.as_ref(),
+        }
+    }
+
+    /// When the next [`crate::Event::Tick`] is due.
+    pub fn wake_at(&self) -> Option<BootTime> {
+        match &self.progress {
+            Progress::Draining { healthy_by, contact_by } => Some(*healthy_by.min(contact_by)),
+            Progress::Undraining { retry_at, .. } => *retry_at,
+            Progress::Stopping { healthy_by }
+            | Progress::Switching { healthy_by }
+            | Progress::Starting { healthy_by } => Some(*healthy_by),
+            Progress::Verifying { healthy_by, .. } => {
+                Some(self.healthy_at().map_or(*healthy_by, |at| at.min(*healthy_by)))
+            }
+            Progress::Admitting { admit_by } => Some(*admit_by),
+            Progress::Trial { confirm_by, .. } => Some(*confirm_by),
+            Progress::Reverting { step, .. } => match step {
+                RevertStep::Starting { ready_by } | RevertStep::Verifying { ready_by } => Some(*ready_by),
+                RevertStep::Waiting { until } => Some(*until),
+                RevertStep::Stopping | RevertStep::Switching | RevertStep::Admitting => None,
+            },
+            Progress::Quarantined => None,
+            _ => match self.supervision {
+                Supervision::Waiting { until } => Some(until),
+                _ => None,
+            },
+        }
+    }
+
+    /// While verifying: when `min_healthy_time` will have passed, if nothing comes between.
+    pub(crate) fn healthy_at(&self) -> Option<BootTime> {
+        match (&self.progress, &self.operation) {
+            (Progress::Verifying { ready_since: Some(since), smoke_passed: true, .. }, Some(operation)) => {
+                Some(since.after(operation.order.min_healthy_time))
+            }
+            _ => None,
         }
     }
 

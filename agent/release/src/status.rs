@@ -74,7 +74,7 @@ fn detail(state: &State) -> String {
         Progress::Quarantined => "out of service until a person releases it",
         Progress::Idle | Progress::Confirmed | Progress::Reverted | Progress::Failed => {
             return match state.supervision {
-                Supervision::Off | Supervision::Up { .. } => String::new(),
+                Supervision::Off | Supervision::Up { .. } => complaint.to_owned(),
                 Supervision::Linking | Supervision::Starting => "starting the app".to_owned(),
                 Supervision::Stopping => "restarting the app: liveness failed".to_owned(),
                 Supervision::Waiting { .. } => format!(

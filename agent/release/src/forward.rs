@@ -1,0 +1,213 @@
+//! From the permit to the trial.
+
+use windlass_proto::phase::Fault;
+use windlass_proto::spec::OnContactLost;
+use windlass_proto::time::Span;
+
+use crate::effect::{Checks, Effect};
+use crate::event::{Done, Health};
+use crate::now::{BootTime, LEASE_FRESH};
+use crate::refused::Refused;
+use crate::state::{Progress, RevertGoal, Supervision};
+use crate::step::Machine;
+
+/// Longest that letting traffic in may take.
+const ADMIT_WITHIN: Span = Span::secs(60);
+
+/// How much longer than `confirm_timeout` a healthy host holds under `on_contact_lost: hold_if_healthy`.
+const HOLD_AT_MOST: Span = Span::secs(15 * 60);
+
+impl Machine {
+    pub(crate) fn forward_done(&mut self, done: Done) -> Result<(), Refused> {
+        let to = self.operation()?.to.clone();
+        match (&self.state.progress, done) {
+            (Progress::Draining { healthy_by, contact_by }, Done::Drained(drained)) => {
+                let (healthy_by, contact_by) = (*healthy_by, *contact_by);
+                self.note_drained(drained);
+                if self.now.boot < contact_by || self.now.in_contact() {
+                    self.stop_old(healthy_by);
+                } else {
+                    self.undrain(Fault::Transport, CONTACT_LOST);
+                }
+            }
+            (Progress::Draining { .. }, Done::DrainTimedOut(drained)) => {
+                self.note_drained(drained);
+                let left = drained.in_flight.saturating_sub(drained.closed);
+                self.undrain(Fault::App, &format!("{left} connections outlived the drain"));
+            }
+            (Progress::Stopping { healthy_by }, Done::Stopped) => {
+                let healthy_by = *healthy_by;
+                self.enter(Progress::Switching { healthy_by });
+                self.ask(Effect::Switch { to: Some(to) });
+            }
+            (Progress::Switching { healthy_by }, Done::Switched) => {
+                let healthy_by = *healthy_by;
+                self.state.current = Some(to.clone());
+                if let Some(operation) = &mut self.state.operation {
+                    operation.switched_at = Some(self.now.boot);
+                }
+                self.enter(Progress::Starting { healthy_by });
+                self.ask(Effect::Redial);
+                self.ask(Effect::Start { release: to });
+            }
+            (Progress::Starting { .. }, Done::Started) => {
+                self.ask(Effect::Probe { release: to, checks: Checks::Startup });
+            }
+            (Progress::Verifying { .. } | Progress::Trial { .. }, Done::Adopted) => {
+                self.ask(Effect::Probe { release: to, checks: Checks::Service });
+            }
+            (Progress::Admitting { .. }, Done::Adopted) => {
+                self.ask(Effect::Probe { release: to.clone(), checks: Checks::Service });
+                self.ask(Effect::Admit { release: to });
+            }
+            (Progress::Verifying { healthy_by, ready_since, .. }, Done::SmokePassed) => {
+                let (healthy_by, ready_since) = (*healthy_by, *ready_since);
+                self.enter(Progress::Verifying { healthy_by, ready_since, smoke_passed: true });
+                self.admit_if_healthy();
+            }
+            (Progress::Verifying { .. }, Done::SmokeFailed { why }) => {
+                self.revert(Fault::App, &format!("smoke check failed: {why}"));
+            }
+            (Progress::Admitting { .. }, Done::Admitted) => {
+                let confirm_by = self.now.boot.after(self.operation()?.order.host.confirm_timeout);
+                self.enter(Progress::Trial { confirm_by, holding: false });
+            }
+            _ => return Err(self.not_now()),
+        }
+        Ok(())
+    }
+
+    fn note_drained(&mut self, drained: windlass_proto::phase::Drained) {
+        if let Some(operation) = &mut self.state.operation {
+            operation.drained = Some(drained);
+        }
+    }
+
+    /// From here on a failure is a revert.
+    pub(crate) fn stop_old(&mut self, healthy_by: BootTime) {
+        self.state.supervision = Supervision::Off;
+        self.state.restarts = 0;
+        self.enter(Progress::Stopping { healthy_by });
+        self.ask(Effect::StopProbes);
+        if let Some(release) = self.state.current.clone() {
+            self.ask(Effect::Stop { release });
+        }
+    }
+
+    pub(crate) fn forward_health(&mut self, health: Health) -> Result<(), Refused> {
+        let to = self.operation()?.to.clone();
+        match (&self.state.progress, health) {
+            (Progress::Starting { healthy_by }, Health::StartupPassed) => {
+                let healthy_by = *healthy_by;
+                self.enter(Progress::Verifying { healthy_by, ready_since: None, smoke_passed: false });
+                self.ask(Effect::Probe { release: to, checks: Checks::Service });
+            }
+            (Progress::Starting { .. }, Health::StartupFailed { why }) => {
+                self.revert(Fault::App, &format!("startup probe failed: {why}"));
+            }
+            (Progress::Verifying { healthy_by, smoke_passed, .. }, Health::Ready) => {
+                let (healthy_by, smoke_passed) = (*healthy_by, *smoke_passed);
+                let ready_since = Some(self.now.boot);
+                self.enter(Progress::Verifying { healthy_by, ready_since, smoke_passed });
+                self.complain("");
+                if smoke_passed {
+                    self.admit_if_healthy();
+                } else {
+                    self.ask(Effect::Smoke { release: to });
+                }
+            }
+            (Progress::Verifying { healthy_by, smoke_passed, .. }, Health::NotReady { why }) => {
+                let (healthy_by, smoke_passed) = (*healthy_by, *smoke_passed);
+                self.enter(Progress::Verifying { healthy_by, ready_since: None, smoke_passed });
+                self.complain(&why);
+            }
+            (Progress::Admitting { .. } | Progress::Trial { .. }, Health::NotReady { why }) => {
+                let reason = format!("readiness probe failed while {}: {why}", self.state.phase());
+                self.revert(Fault::App, &reason);
+            }
+            (
+                Progress::Verifying { .. } | Progress::Admitting { .. } | Progress::Trial { .. },
+                Health::LivenessFailed { why },
+            ) => {
+                let reason = format!("liveness probe failed while {}: {why}", self.state.phase());
+                self.revert(Fault::App, &reason);
+            }
+            _ => return Err(self.not_now()),
+        }
+        Ok(())
+    }
+
+    fn admit_if_healthy(&mut self) {
+        if self.state.healthy_at().is_some_and(|at| self.now.boot >= at)
+            && let Some(release) = self.state.current.clone()
+        {
+            self.enter(Progress::Admitting { admit_by: self.now.boot.after(ADMIT_WITHIN) });
+            self.ask(Effect::Admit { release });
+        }
+    }
+
+    pub(crate) fn forward_tick(&mut self) {
+        let now = self.now.boot;
+        match self.state.progress {
+            Progress::Draining { healthy_by, .. } if now >= healthy_by => {
+                self.undrain(Fault::App, &self.too_late("the drain did not end"));
+            }
+            Progress::Draining { healthy_by, .. } => match self.now.contact {
+                Some(contact) if self.now.in_contact() => {
+                    let contact_by = contact.after(LEASE_FRESH);
+                    self.enter(Progress::Draining { healthy_by, contact_by });
+                }
+                _ => self.undrain(Fault::Transport, CONTACT_LOST),
+            },
+            Progress::Verifying { healthy_by, .. } if now < healthy_by => self.admit_if_healthy(),
+            Progress::Verifying { .. } => {
+                // Healthy to the last moment counts, should the timer come late.
+                if self.state.healthy_at().is_some_and(|at| now >= at) {
+                    self.admit_if_healthy();
+                } else {
+                    self.revert(Fault::App, &self.too_late("not ready"));
+                }
+            }
+            Progress::Stopping { .. } => {
+                self.revert(Fault::App, &self.too_late("the old release did not stop"));
+            }
+            Progress::Switching { .. } => self.revert(Fault::Host, &self.too_late("the link did not move")),
+            Progress::Starting { .. } => self.revert(Fault::App, &self.too_late("startup did not pass")),
+            Progress::Admitting { .. } => {
+                self.revert(Fault::Agent, &format!("not in traffic within {ADMIT_WITHIN}"));
+            }
+            Progress::Trial { holding, .. } => self.unconfirmed(holding),
+            _ => {}
+        }
+    }
+
+    fn too_late(&self, what: &str) -> String {
+        let Some(operation) = &self.state.operation else { return what.to_owned() };
+        let within = operation.order.healthy_deadline;
+        if operation.complaint.is_empty() {
+            format!("{what}, so not healthy within {within} of the permit")
+        } else {
+            format!("{what}, so not healthy within {within} of the permit: {}", operation.complaint)
+        }
+    }
+
+    fn unconfirmed(&mut self, holding: bool) {
+        let Some(operation) = &self.state.operation else { return };
+        let host = &operation.order.host;
+        let (policy, reason) =
+            (host.on_contact_lost, format!("no confirm came within {}", host.confirm_timeout));
+        match policy {
+            OnContactLost::HoldIfHealthy if !holding => {
+                let confirm_by = self.now.boot.after(HOLD_AT_MOST);
+                self.enter(Progress::Trial { confirm_by, holding: true });
+            }
+            OnContactLost::HoldIfHealthy => {
+                self.revert(Fault::Transport, &format!("{reason}, nor within {HOLD_AT_MOST} more"));
+            }
+            OnContactLost::Revert => self.revert(Fault::Transport, &reason),
+            OnContactLost::Stop => self.go_back(RevertGoal::Out, Fault::Transport, &reason),
+        }
+    }
+}
+
+const CONTACT_LOST: &str = "contact with the coordinator was lost before anything was stopped";
