@@ -1,6 +1,6 @@
 //! A plan: a rollout checked against the fleet before anything is touched.
 //!
-//! [`make`] is pure: the same order and the same picture of the fleet give the same plan, at `plan` and at `deploy`.
+//! [`crate::make_plan`] is pure: the same order and the same picture of the fleet give the same plan, at `plan` and at `deploy`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,512 @@
+//! Feasibility before touch: everything that can be known to go wrong, found before the first host is disturbed.
+//!
+//! [`make`] picks the hosts, divides them, and runs every check. All findings are reported at once; each says what to
+//! change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use windlass_proto::id::HostName;
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::selector::Selector;
+use windlass_proto::spec::{Absent, Amount, Batches, OnFailure};
+use windlass_proto::time::Span;
+
+use crate::batches::{count, divide};
+use crate::budget;
+use crate::plan::{Check, Fleet, FleetHost, HostState, Level, Order, Plan};
+use crate::state::Kind;
+use crate::timing::{self, Worst};
+
+/// Bytes a second that a host is expected to fetch and unpack, for the estimate only.
+const STAGE_RATE: u64 = 50 << 20;
+
+/// Below this a release that works would be taken back while the coordinator restarts.
+const CONFIRM_USEFUL: Span = Span::secs(30);
+
+/// Below this a confirm cannot arrive in time even when nothing is wrong.
+const CONFIRM_POSSIBLE: Span = Span::secs(2);
+
+/// Checks an order against the fleet.
+pub fn make(order: Order, fleet: &Fleet) -> Plan {
+    let mut checks = Checks::default();
+    conflicts(&order, fleet, &mut checks);
+    let targets = select(&order, fleet, &mut checks);
+    let mut hosts = Hosts::sort_out(&order, &targets, &mut checks);
+    let domains = domains(&order, &hosts.taking_part, &mut checks);
+    let former: BTreeMap<HostName, ReleaseRef> = hosts
+        .taking_part
+        .iter()
+        .filter_map(|host| Some((host.name.clone(), host.confirmed.clone()?)))
+        .collect();
+    let changing: Vec<&FleetHost> = hosts.changing(&order);
+    let division = order.spec.strategy.division();
+    let domain_of = |host: &FleetHost| domains.get(&host.name).cloned().unwrap_or_default();
+    let batches =
+        divide(changing.iter().map(|host| (host.name.clone(), domain_of(host))).collect(), &division);
+
+    let total = count(hosts.taking_part.len());
+    let unavailable = budget::max_unavailable(&order.spec, total);
+    let largest = count(batches.iter().map(Vec::len).max().unwrap_or(0));
+    let at_once = largest.min(unavailable);
+    let wide = total > 1 && at_once * 2 > total;
+    amounts(&order, total, count(changing.len()), &division, &mut checks);
+    if wide {
+        checks.warn("wide", format!("{at_once} of {total} hosts may be out of service at once"));
+    }
+    disk(&order, &changing, &mut checks);
+    counters(&order, &changing, &mut checks);
+    way_back(&order, &changing, &mut checks);
+    deadlines(&order, &mut checks);
+
+    let host_time = timing::expected(&order.release, &order.spec);
+    let lacking = changing.iter().filter(|host| !host.held.contains(&order.to.digest)).count() as u64;
+    let stage = if lacking > 0 { Span::secs(order.to_bytes.div_ceil(STAGE_RATE)) } else { Span(0) };
+    let sizes = batches.iter().map(|batch| count(batch.len()));
+    let pause = order.spec.strategy.pause_between;
+    let estimate = stage + timing::batches(sizes, unavailable, host_time, pause);
+    let returning = count(changing.iter().filter(|host| host.confirmed.is_some()).count());
+    let back = budget::back_parallel(&order.spec, total).min(unavailable.max(1));
+    let rollback = timing::batches(std::iter::once(returning), back, host_time, Span(0));
+    rollback_time(&order, rollback, &mut checks);
+
+    let unchanged: Vec<HostName> = hosts.unchanged(&order).map(|host| host.name.clone()).collect();
+    hosts.report_unchanged(&order, &mut checks);
+    Plan {
+        batches,
+        checks: checks.sorted(),
+        estimate_seconds: if changing.is_empty() { 0 } else { estimate.ceil_secs() },
+        rollback_seconds: rollback.ceil_secs(),
+        bytes_to_send: lacking * order.to_bytes,
+        unchanged,
+        excused: std::mem::take(&mut hosts.excused),
+        domains,
+        former,
+        wide,
+        order,
+    }
+}
+
+#[derive(Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn ok(&mut self, id: &'static str, message: impl Into<String>) {
+        self.0.push(Check { id, level: Level::Ok, message: message.into() });
+    }
+    fn warn(&mut self, id: &'static str, message: impl Into<String>) {
+        self.0.push(Check { id, level: Level::Warn, message: message.into() });
+    }
+    fn error(&mut self, id: &'static str, message: impl Into<String>) {
+        self.0.push(Check { id, level: Level::Error, message: message.into() });
+    }
+    fn sorted(mut self) -> Vec<Check> {
+        self.0.sort_by_key(|check| check.level);
+        self.0
+    }
+}
+
+/// Up to five names, and how many more.
+pub(crate) fn names<'a>(hosts: impl IntoIterator<Item = &'a HostName>) -> String {
+    let all: Vec<&str> = hosts.into_iter().map(HostName::as_str).collect();
+    match all.len() {
+        0..=5 => all.join(", "),
+        n => format!("{} and {} more", all[..5].join(", "), n - 5),
+    }
+}
+
+/// `1 host`, `2 hosts`.
+pub(crate) fn hosts_word(n: u32) -> String {
+    if n == 1 { "1 host".into() } else { format!("{n} hosts") }
+}
+
+fn bytes(n: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if n >= MIB { format!("{} MiB", n.div_ceil(MIB)) } else { format!("{} KiB", n.div_ceil(1024)) }
+}
+
+/// What others did or do: a busy app, a moved revision, a poisoned release.
+fn conflicts(order: &Order, fleet: &Fleet, checks: &mut Checks) {
+    let app = &order.app;
+    for open in fleet.open.iter().filter(|open| open.app == *app) {
+        checks.error(
+            "busy",
+            format!(
+                "{app} is held by rollout {} ({}, started by {}); wait for it (`windlass rollout watch {}`) or abort it",
+                open.id, open.state, open.started_by, open.id
+            ),
+        );
+    }
+    if order.expect_revision != 0 && order.expect_revision != order.revision {
+        checks.error(
+            "revision",
+            format!(
+                "the next revision of {app} is {}, not {} as expected: somebody else deployed; look at \
+                 `windlass rollout history {app}` and plan again",
+                order.revision, order.expect_revision
+            ),
+        );
+    }
+    if let Some(poisoned) = fleet.poisoned.iter().find(|poisoned| poisoned.digest == order.to.digest) {
+        checks.error(
+            "poisoned",
+            format!(
+                "{} failed on {} in rollout {} and is not offered to any host again; deploy a corrected release",
+                order.to,
+                names(&poisoned.hosts),
+                poisoned.rollout
+            ),
+        );
+    }
+}
+
+/// The hosts that the selector names.
+fn select<'a>(order: &Order, fleet: &'a Fleet, checks: &mut Checks) -> Vec<&'a FleetHost> {
+    let selector = match order.spec.targets.selector.parse::<Selector>() {
+        Ok(selector) => selector,
+        Err(error) => {
+            checks.error("selector", format!("rollout.targets.selector: {error}"));
+            return vec![];
+        }
+    };
+    let only = |host: &&FleetHost| order.only.as_ref().is_none_or(|only| only.contains(&host.name));
+    let selected: Vec<&FleetHost> =
+        fleet.hosts.iter().filter(|host| selector.matches(&host.labels)).collect();
+    let found = count(selected.len());
+    if selected.is_empty() {
+        checks.error(
+            "selector",
+            format!(
+                "selector \"{selector}\" matches none of the fleet's {}; see the labels with `windlass host list`",
+                hosts_word(count(fleet.hosts.len()))
+            ),
+        );
+        return selected;
+    }
+    checks.ok("selector", format!("selector \"{selector}\" matches {}", hosts_word(found)));
+    if let Some(expected) = &order.spec.targets.expect_hosts {
+        let max = expected.max.unwrap_or(u32::MAX);
+        if found < expected.min || found > max {
+            let bound = match expected.max {
+                Some(max) => format!("{} to {max}", expected.min),
+                None => format!("at least {}", expected.min),
+            };
+            checks.error(
+                "expect_hosts",
+                format!(
+                    "selector \"{selector}\" matches {}, but {bound} are expected; correct the selector, the hosts' \
+                     labels or rollout.targets.expect_hosts",
+                    hosts_word(found)
+                ),
+            );
+        } else {
+            checks.ok("expect_hosts", format!("{} as expected", hosts_word(found)));
+        }
+    }
+    selected.into_iter().filter(only).collect()
+}
+
+struct Hosts<'a> {
+    taking_part: Vec<&'a FleetHost>,
+    excused: BTreeMap<HostName, String>,
+}
+
+impl<'a> Hosts<'a> {
+    fn sort_out(order: &Order, targets: &[&'a FleetHost], checks: &mut Checks) -> Self {
+        let absent = order.spec.targets.absent;
+        let of =
+            |state: HostState| targets.iter().filter(move |host| host.state == state).map(|host| &host.name);
+        let (silent, cordoned) = (of(HostState::Silent).count(), of(HostState::Cordoned).count());
+        let threshold = budget::error_threshold(&order.spec, count(targets.len()));
+        if silent > 0 {
+            let list = names(of(HostState::Silent));
+            match absent {
+                Absent::Skip => checks.warn("absent", format!("{list}: silent; excused (absent: skip)")),
+                Absent::Wait => {
+                    checks.warn("absent", format!("{list}: silent; the rollout will wait (absent: wait)"));
+                }
+                Absent::CountAsFailed if count(silent) > threshold => checks.error(
+                    "absent",
+                    format!(
+                        "{list}: silent, and absent: count_as_failed with an error_threshold of {threshold} cannot \
+                         succeed; bring them back, cordon them, or set rollout.targets.absent to skip"
+                    ),
+                ),
+                Absent::CountAsFailed => checks.warn("absent", format!("{list}: silent; they count as failed")),
+            }
+        }
+        if cordoned > 0 {
+            checks.warn("cordoned", format!("{}: cordoned; left out", names(of(HostState::Cordoned))));
+        }
+        if of(HostState::Quarantined).count() > 0 {
+            checks.warn(
+                "quarantined",
+                format!(
+                    "{}: quarantined; left out until `windlass host release HOST`",
+                    names(of(HostState::Quarantined))
+                ),
+            );
+        }
+        let mut hosts = Self { taking_part: vec![], excused: BTreeMap::new() };
+        for host in targets {
+            let excuse = match host.state {
+                HostState::Silent if absent == Absent::Skip => "silent when the rollout was planned",
+                HostState::Cordoned => "cordoned",
+                HostState::Quarantined => "quarantined",
+                HostState::Ready | HostState::Silent => {
+                    hosts.taking_part.push(host);
+                    continue;
+                }
+            };
+            hosts.excused.insert(host.name.clone(), excuse.into());
+        }
+        if hosts.taking_part.is_empty() && !targets.is_empty() {
+            checks.error("absent", "none of the selected hosts can take part; see `windlass host list`");
+        }
+        hosts
+    }
+
+    fn unchanged(&self, order: &Order) -> impl Iterator<Item = &'a FleetHost> {
+        let digest = order.to.digest;
+        self.taking_part.iter().copied().filter(move |host| is_on(host, digest))
+    }
+
+    fn changing(&self, order: &Order) -> Vec<&'a FleetHost> {
+        self.taking_part.iter().copied().filter(|host| !is_on(host, order.to.digest)).collect()
+    }
+
+    fn report_unchanged(&self, order: &Order, checks: &mut Checks) {
+        let list: Vec<_> = self.unchanged(order).collect();
+        if list.is_empty() {
+            return;
+        }
+        let all = if list.len() == self.taking_part.len() { "; nothing to do" } else { "" };
+        let message =
+            format!("{}: on {} already{all}", names(list.iter().map(|host| &host.name)), order.to.version);
+        checks.ok("unchanged", message);
+        let down: Vec<_> = list.iter().filter(|host| !host.attested).map(|host| &host.name).collect();
+        if !down.is_empty() {
+            let why = format!("see `windlass why {}`", down[0]);
+            checks.warn(
+                "attested",
+                format!("{}: has {} but does not run it; {why}", names(down), order.to.version),
+            );
+        }
+    }
+}
+
+fn is_on(host: &FleetHost, digest: windlass_proto::digest::Digest) -> bool {
+    let on = |release: &Option<ReleaseRef>| release.as_ref().is_some_and(|release| release.digest == digest);
+    on(&host.confirmed) && on(&host.current)
+}
+
+/// Each host's failure domain; hosts without the label are one domain of their own.
+fn domains(order: &Order, hosts: &[&FleetHost], checks: &mut Checks) -> BTreeMap<HostName, String> {
+    let Some(label) = &order.spec.targets.failure_domain else { return BTreeMap::new() };
+    let lacking: Vec<_> = hosts.iter().filter(|host| !host.labels.contains_key(label)).collect();
+    let domains: BTreeMap<HostName, String> = hosts
+        .iter()
+        .map(|host| (host.name.clone(), host.labels.get(label).cloned().unwrap_or_default()))
+        .collect();
+    if lacking.is_empty() {
+        let number = domains.values().collect::<BTreeSet<_>>().len();
+        checks.ok("failure_domain", format!("{number} values of label {label}; one at a time"));
+    } else {
+        let list = names(lacking.iter().map(|host| &host.name));
+        checks.warn(
+            "failure_domain",
+            format!(
+                "{list}: no label {label}; changed as a domain of their own; `windlass host label` sets it"
+            ),
+        );
+    }
+    domains
+}
+
+/// Budget, ramp and threshold after rounding, shown as numbers of hosts.
+fn amounts(order: &Order, total: u32, changing: u32, division: &Batches, checks: &mut Checks) {
+    let strategy = &order.spec.strategy;
+    let unavailable = budget::max_unavailable(&order.spec, total);
+    if total == 0 {
+        return;
+    }
+    if unavailable == 0 {
+        checks.error(
+            "budget",
+            format!(
+                "max_unavailable {} lets no host out of service, so nothing can change; set \
+                 rollout.strategy.max_unavailable to 1 or more",
+                strategy.max_unavailable
+            ),
+        );
+    } else if *division == Batches::All {
+        checks.ok("budget", format!("all_at_once: all of {} may be out of service", hosts_word(total)));
+    } else {
+        let amount = strategy.max_unavailable;
+        checks.ok("budget", format!("max_unavailable {amount} of {} is {unavailable}", hosts_word(total)));
+    }
+    if let Batches::Ramp(ramp) = division {
+        let reach: Vec<u32> =
+            ramp.iter().map(|amount: &Amount| amount.ceil(changing).min(changing)).collect();
+        let steps: Vec<String> =
+            ramp.iter().zip(&reach).map(|(amount, n)| format!("{amount} = {n}")).collect();
+        let last = reach.last().copied().unwrap_or(0);
+        if reach.windows(2).any(|pair| pair[1] < pair[0]) {
+            checks.error(
+                "batches",
+                format!(
+                    "batches {} of {}: a ramp is cumulative and must not fall",
+                    steps.join(", "),
+                    hosts_word(changing)
+                ),
+            );
+        } else if last < changing {
+            checks.warn(
+                "batches",
+                format!("the ramp ends at {last} of {}; the rest form a last batch", hosts_word(changing)),
+            );
+        } else {
+            checks.ok("batches", format!("{} of {}", steps.join(", "), hosts_word(changing)));
+        }
+    }
+}
+
+fn disk(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
+    // The tree, its chunks while they are unpacked, and room for journal, logs and evidence.
+    let need = order.to_bytes + order.to_bytes / 4 + (16 << 20);
+    let short: Vec<String> = changing
+        .iter()
+        .filter(|host| !host.held.contains(&order.to.digest))
+        .filter_map(|host| Some((host, host.disk_free.filter(|free| *free < need)?)))
+        .map(|(host, free)| format!("{} ({} free)", host.name, bytes(free)))
+        .collect();
+    if short.is_empty() {
+        checks.ok("disk", format!("room for {} on every host", bytes(need)));
+    } else {
+        let list = short.join(", ");
+        checks
+            .error("disk", format!("{list}: needs {} to stage {}; make room", bytes(need), order.to.version));
+    }
+}
+
+/// A host refuses a counter below the highest it has confirmed, except on a way back.
+fn counters(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
+    if order.rollback || order.kind == Kind::Rollback {
+        return;
+    }
+    let higher = |host: &&&FleetHost| host.confirmed.as_ref().is_some_and(|r| r.counter > order.to.counter);
+    let refusing: Vec<_> = changing.iter().filter(higher).map(|host| &host.name).collect();
+    if !refusing.is_empty() {
+        checks.error(
+            "counter",
+            format!(
+                "{}: confirmed a release with a higher counter than {} of {}; to go back use `windlass rollback {}`, \
+                 otherwise build it with a higher --counter",
+                names(refusing),
+                order.to.counter,
+                order.to.version,
+                order.app
+            ),
+        );
+    }
+}
+
+/// Whether the target of a rollback, and what a failed rollout would go back to, is on the hosts.
+fn way_back(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
+    if order.rollback || order.kind == Kind::Rollback {
+        let lacking: Vec<_> = changing
+            .iter()
+            .filter(|host| !host.held.contains(&order.to.digest))
+            .map(|host| &host.name)
+            .collect();
+        if lacking.is_empty() {
+            checks.ok("target", format!("{} is on every host", order.to.version));
+        } else {
+            checks.warn("target", format!("{}: must fetch {} again", names(lacking), order.to.version));
+        }
+    }
+    let first: Vec<_> =
+        changing.iter().filter(|host| host.confirmed.is_none()).map(|host| &host.name).collect();
+    if !first.is_empty() {
+        checks.warn(
+            "way_back",
+            format!(
+                "{}: first release of {}; a failure leaves nothing running there",
+                names(first),
+                order.app
+            ),
+        );
+    }
+    let lost = |host: &&&FleetHost| host.confirmed.as_ref().is_some_and(|r| !host.held.contains(&r.digest));
+    let lost: Vec<_> = changing.iter().filter(lost).map(|host| &host.name).collect();
+    if !lost.is_empty() {
+        checks.warn("way_back", format!("{}: would have to fetch the release to go back to", names(lost)));
+    }
+}
+
+fn deadlines(order: &Order, checks: &mut Checks) {
+    let strategy = &order.spec.strategy;
+    let worst = Worst::of(&order.release, &order.spec);
+    let before = checks.0.len();
+    if strategy.healthy_deadline < worst.total() {
+        checks.error(
+            "deadlines",
+            format!(
+                "healthy_deadline {} is shorter than the release allows itself: drain {} + stop {} + startup {} + \
+                 min_healthy_time {} = {}; raise rollout.strategy.healthy_deadline to {} or shorten those",
+                strategy.healthy_deadline,
+                worst.drain,
+                worst.stop,
+                worst.startup,
+                worst.healthy,
+                worst.total(),
+                worst.total()
+            ),
+        );
+    }
+    if strategy.progress_deadline <= strategy.healthy_deadline {
+        checks.error(
+            "deadlines",
+            format!(
+                "progress_deadline {} must be longer than healthy_deadline {}; raise rollout.strategy.progress_deadline",
+                strategy.progress_deadline, strategy.healthy_deadline
+            ),
+        );
+    }
+    if checks.0.len() == before {
+        checks.ok(
+            "deadlines",
+            format!("a host may take {} of its {}", worst.total(), strategy.healthy_deadline),
+        );
+    }
+    let confirm = order.spec.host.confirm_timeout;
+    if confirm < CONFIRM_POSSIBLE {
+        checks.error(
+            "confirm_timeout",
+            format!(
+                "confirm_timeout {confirm} is over before a confirm can arrive, so every host would go back; set \
+                 rollout.host.confirm_timeout to {CONFIRM_USEFUL} or more"
+            ),
+        );
+    } else if confirm < CONFIRM_USEFUL {
+        checks.warn(
+            "confirm_timeout",
+            format!("confirm_timeout {confirm}: a restart of the coordinator would take good releases back"),
+        );
+    }
+}
+
+fn rollback_time(order: &Order, rollback: Span, checks: &mut Checks) {
+    let deadline = order.spec.failure.rollback.deadline;
+    if rollback <= deadline {
+        checks.ok("rollback", format!("going back from the last batch takes about {rollback} of {deadline}"));
+        return;
+    }
+    let message = format!(
+        "going back from the last batch takes about {rollback}, longer than failure.rollback.deadline {deadline}; raise \
+         it, or failure.rollback.max_parallel together with max_unavailable"
+    );
+    match order.spec.failure.on_failure {
+        OnFailure::Rollback => checks.error("rollback", message),
+        OnFailure::Pause => checks.warn("rollback", message),
+    }
+}
