@@ -75,6 +75,7 @@ impl Args {
                 Ok(_settings) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, 2),
             },
+            Verb::Shim { order, detached } => crate::shim::run(&order, detached),
             _ => ExitCode::FAILURE,
         }
     }

@@ -24,6 +24,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod durable;
 pub mod file;
@@ -31,6 +32,11 @@ pub mod journal;
 pub mod layout;
 pub mod link;
 pub mod log;
+pub mod pidfd;
+pub mod processes;
+pub mod runtime;
+pub mod shim;
+pub mod sockets;
 pub mod variables;
 
 use std::process::ExitCode;

@@ -1,0 +1,117 @@
+//! Ending all that came from one start of an application.
+//!
+//! Members of a start are found by three marks: the session that its shim leads, descent from the shim (which is
+//! their subreaper, so that also those that began a session of their own are found), and the start's mark in their
+//! environment (which also stands when the shim is gone). No process is signalled but through a pidfd taken before its
+//! start time was compared.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use tokio::time::{Instant, sleep};
+
+use super::{RuntimeError, Stopped};
+use crate::clock;
+use crate::processes::{self, ProcessId, Stat};
+use crate::shim::order::{MARK, RunDir, Started};
+
+/// How often the members are counted while they end.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// How long processes may take to vanish after SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the shim may take to write down the end.
+const SHIM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The living processes of a start, without its shim.
+pub fn members(started: &Started) -> Vec<Stat> {
+    if clock::boot_id().ok().as_ref() != Some(&started.boot_id) {
+        return Vec::new();
+    }
+    let all = processes::all();
+    let shim_lives = all.iter().any(|p| p.id == started.shim);
+    let line = format!("{MARK}={}", started.mark);
+    // A session's number is not given away while a process is in it. So one member known by other means shows that
+    // the session is still the shim's.
+    let session_is_ours = shim_lives
+        || all
+            .iter()
+            .any(|p| p.session == started.shim.pid && (p.id == started.app || p.id.has_environment(&line)));
+    let descendants = if shim_lives { descendants(&all, started.shim.pid) } else { BTreeSet::new() };
+    all.into_iter()
+        .filter(|p| p.lives() && p.id != started.shim && p.id.start >= started.shim.start)
+        .filter(|p| {
+            p.id == started.app
+                || (session_is_ours && p.session == started.shim.pid)
+                || descendants.contains(&p.id.pid)
+                || p.id.has_environment(&line)
+        })
+        .collect()
+}
+
+fn descendants(all: &[Stat], of: u32) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|p| p.parent == parent && p.id.pid != parent);
+        parents.extend(children.map(|p| p.id.pid).filter(|pid| found.insert(*pid)));
+    }
+    found
+}
+
+/// Signals a process if it is still the one that is meant.
+pub fn signal(process: ProcessId, signal: Signal) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(process.pid.cast_signed()) else { return false };
+    let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else { return false };
+    pidfd_open(pid, PidfdFlags::empty())
+        .is_ok_and(|fd| process.lives() && pidfd_send_signal(fd, signal).is_ok())
+}
+
+/// Stops a start: `first` to the application's process group, and when `grace` has passed SIGKILL to every member.
+pub async fn stop(
+    run: &RunDir,
+    started: &Started,
+    first: Signal,
+    grace: Duration,
+) -> Result<Stopped, RuntimeError> {
+    let mut left = members(started);
+    let ran = !left.is_empty();
+    for member in left.iter().filter(|p| p.group == started.app.pid) {
+        signal(member.id, first);
+    }
+    let patience = Instant::now() + grace;
+    while !left.is_empty() && Instant::now() < patience {
+        sleep(LOOK).await;
+        left = members(started);
+    }
+    let killed = left.len();
+    let deadline = Instant::now() + KILL_DEADLINE;
+    while !left.is_empty() {
+        if Instant::now() > deadline {
+            return Err(RuntimeError::Unkillable { pids: left.iter().map(|p| p.id.pid).collect() });
+        }
+        for member in &left {
+            signal(member.id, Signal::SIGKILL);
+        }
+        sleep(LOOK).await;
+        left = members(started);
+    }
+    let deadline = Instant::now() + SHIM_DEADLINE;
+    while same_boot(started) && started.shim.lives() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    if same_boot(started) {
+        signal(started.shim, Signal::SIGKILL);
+    }
+    if ran {
+        tracing::info!(app = %started.release.app, pid = started.app.pid, killed, "application stopped");
+    }
+    Ok(Stopped { ran, killed, exit: run.read_exited(&started.mark) })
+}
+
+fn same_boot(started: &Started) -> bool {
+    clock::boot_id().ok().as_ref() == Some(&started.boot_id)
+}

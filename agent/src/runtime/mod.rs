@@ -1,0 +1,226 @@
+//! What runs an application: the narrow interface that the driver knows, and the runtimes behind it.
+
+pub mod kill;
+pub mod process;
+pub mod statik;
+pub mod surroundings;
+pub mod user;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use windlass_proto::id::HostName;
+use windlass_proto::phase::Fault;
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::{ReleaseSpec, Runtime as RuntimeSpec};
+
+use crate::config::{HostPolicy, Settings};
+use crate::file::FileError;
+use crate::shim::order::{Exited, RunDir, Started};
+use crate::variables::{ExpandError, Values};
+
+/// What a runtime must know of the host.
+#[derive(Debug, Clone)]
+pub struct HostContext {
+    /// The host's name.
+    pub name: HostName,
+    /// What applications bind and probes dial.
+    pub address: IpAddr,
+    /// The host's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the host allows.
+    pub policy: HostPolicy,
+}
+
+impl HostContext {
+    /// The part of the settings that is about running applications.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            name: settings.name.clone(),
+            address: settings.address,
+            labels: settings.labels.clone(),
+            policy: settings.policy.clone(),
+        }
+    }
+
+    /// What the variables of a release's spec stand for here. `dir` is the release's tree.
+    pub fn values(&self, release: &ReleaseRef, spec: &ReleaseSpec, dir: &Path) -> Values {
+        Values {
+            host: self.name.clone(),
+            address: self.address,
+            labels: self.labels.clone(),
+            ports: spec.ports.clone(),
+            release: release.clone(),
+            dir: dir.to_owned(),
+        }
+    }
+}
+
+/// One release of one application, complete on this host.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Which one.
+    pub release: ReleaseRef,
+    /// How it is run.
+    pub spec: ReleaseSpec,
+    /// Its tree: `.../releases/<hex>/tree`.
+    pub dir: PathBuf,
+    /// The application's run directory: `.../apps/APP/run`.
+    pub run: RunDir,
+}
+
+/// What stopping came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Something was running.
+    pub ran: bool,
+    /// How many processes did not end by themselves within the grace time.
+    pub killed: usize,
+    /// How the application ended, where known.
+    pub exit: Option<Exited>,
+}
+
+/// Starts and stops applications. Every method may be repeated: it finds what a former call has done.
+#[async_trait]
+pub trait Runtime: std::fmt::Debug + Send + Sync {
+    /// Starts a release, or finds it already running. `None` where the runtime has no process.
+    async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError>;
+
+    /// Stops whatever runs of the application: its stop signal, then after the grace time SIGKILL to all of it.
+    async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError>;
+
+    /// What runs of the application, whoever started it; also after the agent was killed.
+    fn find(&self, run: &RunDir) -> Option<Started>;
+}
+
+/// The runtimes of this host.
+#[derive(Debug)]
+pub struct Runtimes {
+    process: process::ProcessRuntime,
+    statik: statik::StaticRuntime,
+}
+
+impl Runtimes {
+    /// `shim` is the program that has the hidden verb: the agent itself.
+    pub fn new(host: HostContext, shim: PathBuf) -> Self {
+        Self {
+            process: process::ProcessRuntime::new(host.clone(), shim),
+            statik: statik::StaticRuntime::new(host),
+        }
+    }
+
+    /// The runtime that a release's spec asks for.
+    pub fn of(&self, spec: &RuntimeSpec) -> &dyn Runtime {
+        match spec {
+            RuntimeSpec::Process { .. } => &self.process,
+            RuntimeSpec::Static { .. } => &self.statik,
+        }
+    }
+}
+
+/// Why an application could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A text of the spec cannot be expanded here.
+    #[error("release.runtime: {0}")]
+    Variable(#[source] ExpandError),
+    /// The command is empty.
+    #[error("release.runtime.command is empty")]
+    NoCommand,
+    /// The program does not exist.
+    #[error("{} does not exist; release.runtime.command is relative to the release's files", .0.display())]
+    NoProgram(PathBuf),
+    /// It is no executable file.
+    #[error("{} is not an executable file; set its executable bit before building the bundle", .0.display())]
+    NotExecutable(PathBuf),
+    /// `stop.signal` is no signal.
+    #[error("unknown stop signal {0:?}; use a name as SIGTERM or SIGINT")]
+    UnknownSignal(String),
+    /// A user the host does not have.
+    #[error("this host has no user {0:?}; create it, or change release.runtime.user")]
+    NoUser(String),
+    /// The users cannot be looked up.
+    #[error("cannot look up user {0:?}")]
+    UserLookup(String, #[source] std::io::Error),
+    /// The host's policy refuses the user.
+    #[error("this host's policy does not let applications run as {user}; {hint}")]
+    UserRefused {
+        /// Who.
+        user: String,
+        /// What to change.
+        hint: &'static str,
+    },
+    /// The agent cannot become that user.
+    #[error("the agent is not root and cannot run applications as {0:?}")]
+    CannotSwitch(String),
+    /// A port of the release is taken.
+    #[error("port {port} of {address} is in use by {holder}; free it, or change release.ports.{name}")]
+    PortInUse {
+        /// The port's name in the spec.
+        name: String,
+        /// The port.
+        port: u16,
+        /// The host's address.
+        address: IpAddr,
+        /// Who has it, as far as can be seen.
+        holder: String,
+    },
+    /// A file of the run directory.
+    #[error("cannot prepare the start")]
+    File(#[from] FileError),
+    /// The shim could not be started, or did not answer.
+    #[error("cannot start the shim {}", .0.display())]
+    Shim(PathBuf, #[source] std::io::Error),
+    /// The shim could not start the application.
+    #[error("{reason}")]
+    NotStarted {
+        /// Why.
+        reason: String,
+        /// Whether the release is at fault.
+        by_app: bool,
+    },
+    /// Processes outlive SIGKILL.
+    #[error("processes {pids:?} do not end although they were killed; they may hang in the kernel")]
+    Unkillable {
+        /// Which.
+        pids: Vec<u32>,
+    },
+    /// The reload command of a static release.
+    #[error("reload {command:?} {what}")]
+    Reload {
+        /// The command.
+        command: Vec<String>,
+        /// What happened, with its last output.
+        what: String,
+    },
+}
+
+impl RuntimeError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::NoCommand
+            | Self::NoProgram(_)
+            | Self::NotExecutable(_)
+            | Self::UnknownSignal(_)
+            | Self::Reload { .. }
+            | Self::NotStarted { by_app: true, .. } => Fault::App,
+            Self::Variable(ExpandError::NoLabel { .. })
+            | Self::NoUser(_)
+            | Self::CannotSwitch(_)
+            | Self::PortInUse { .. }
+            | Self::Unkillable { .. }
+            | Self::File(_)
+            | Self::NotStarted { by_app: false, .. } => Fault::Host,
+            Self::Variable(_) => Fault::App,
+            Self::UserRefused { .. } => Fault::Policy,
+            Self::UserLookup(..) | Self::Shim(..) => Fault::Agent,
+        }
+    }
+}
+
+/// How long a started process without any probe must stay alive before it counts as started.
+pub const ALIVE_IS_STARTED: Duration = Duration::from_secs(1);

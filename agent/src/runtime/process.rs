@@ -1,0 +1,218 @@
+//! The process runtime: the application runs in a session of its own under a shim, and is found again by pid, start
+//! time and boot id.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{sleep, timeout};
+use windlass_proto::spec::Runtime as RuntimeSpec;
+
+use super::surroundings::{Prepared, Surroundings};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, kill};
+use crate::pidfd::PidFd;
+use crate::shim::order::{Answer, Exited, Order, RunDir, Started};
+use crate::{clock, file, sockets};
+
+/// How long the shim may take to start the application.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Grace for what is found running of another release when one is started: the machine has stopped it before, so
+/// this is a remainder.
+const REMAINDER_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the shim may take to write down an end that was seen.
+const EXIT_RECORD: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Debug)]
+pub struct ProcessRuntime {
+    host: HostContext,
+    shim: PathBuf,
+}
+
+impl ProcessRuntime {
+    /// `shim` is the program that has the hidden verb.
+    pub fn new(host: HostContext, shim: PathBuf) -> Self {
+        Self { host, shim }
+    }
+
+    fn order(&self, launch: &Launch) -> Result<Order, RuntimeError> {
+        let RuntimeSpec::Process { command, resources, .. } = &launch.spec.runtime else {
+            return Err(RuntimeError::NoCommand);
+        };
+        let Prepared { program, args } = Prepared::new(&self.host, launch, command)?;
+        let Surroundings { env, user } = Surroundings::new(&self.host, launch)?;
+        Ok(Order {
+            release: launch.release.clone(),
+            mark: format!("{:032x}", rand::random::<u128>()),
+            program,
+            args,
+            dir: launch.dir.clone(),
+            env,
+            user,
+            memory_max: resources.as_ref().and_then(|r| r.memory_max).map(|size| size.0),
+            open_files: resources.as_ref().and_then(|r| r.open_files),
+            log: launch.run.log(&launch.release.digest),
+        })
+    }
+
+    fn check_ports(&self, launch: &Launch) -> Result<(), RuntimeError> {
+        for (name, port) in &launch.spec.ports {
+            if let Some(holder) = sockets::holder(self.host.address, *port) {
+                let (name, port, address) = (name.clone(), *port, self.host.address);
+                return Err(RuntimeError::PortInUse { name, port, address, holder });
+            }
+        }
+        Ok(())
+    }
+
+    /// Spawns the shim and waits for its answer.
+    async fn spawn(&self, launch: &Launch, order: &Order) -> Result<Started, RuntimeError> {
+        let content = serde_json::to_vec_pretty(order).unwrap_or_default();
+        // The environment may hold secrets.
+        file::replace(&launch.run.order(), &content, 0o600)?;
+        let shim_error = |source| RuntimeError::Shim(self.shim.clone(), source);
+        let mut first = tokio::process::Command::new(&self.shim)
+            .args(["shim", "--order"])
+            .arg(launch.run.order())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(shim_error)?;
+        let mut answer = Vec::new();
+        let mut stdout = first.stdout.take();
+        let talk = async {
+            if let Some(stdout) = &mut stdout {
+                stdout.take(64 * 1024).read_to_end(&mut answer).await?;
+            }
+            first.wait().await
+        };
+        let slow = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in 10 s");
+        timeout(START_DEADLINE, talk).await.map_err(|_| shim_error(slow()))?.map_err(shim_error)?;
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Started(started)) => Ok(*started),
+            Ok(Answer::Failed { reason, by_app }) => Err(RuntimeError::NotStarted { reason, by_app }),
+            Err(error) => Err(shim_error(io::Error::new(io::ErrorKind::InvalidData, error))),
+        }
+    }
+}
+
+/// Reads a signal's name as a spec writes it, with or without `SIG`.
+pub fn parse_signal(name: &str) -> Result<Signal, RuntimeError> {
+    Signal::from_str(name)
+        .or_else(|_| Signal::from_str(&format!("SIG{name}")))
+        .map_err(|_| RuntimeError::UnknownSignal(name.to_owned()))
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError> {
+        if let Some(started) = self.find(&launch.run)
+            && started.release.digest == launch.release.digest
+        {
+            return Ok(Some(started));
+        }
+        if let Some(former) = launch.run.read_started() {
+            kill::stop(&launch.run, &former, Signal::SIGTERM, REMAINDER_GRACE).await?;
+        }
+        parse_signal(&launch.spec.stop.signal)?;
+        let order = self.order(launch)?;
+        self.check_ports(launch)?;
+        file::make_dir(&launch.run.0)?;
+        let started = self.spawn(launch, &order).await?;
+        tracing::info!(app = %started.release.app, version = %started.release.version, pid = started.app.pid,
+            "application started");
+        Ok(Some(started))
+    }
+
+    async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError> {
+        let Some(started) = launch.run.read_started() else { return Ok(Stopped::default()) };
+        // A signal name that no longer parses must not keep the application running.
+        let signal = parse_signal(&launch.spec.stop.signal).unwrap_or(Signal::SIGTERM);
+        kill::stop(&launch.run, &started, signal, launch.spec.stop.grace.std()).await
+    }
+
+    fn find(&self, run: &RunDir) -> Option<Started> {
+        find(run)
+    }
+}
+
+/// What runs of an application, by its run directory.
+pub fn find(run: &RunDir) -> Option<Started> {
+    let started = run.read_started()?;
+    let same_boot = clock::boot_id().is_ok_and(|boot| boot == started.boot_id);
+    (same_boot && started.app.lives()).then_some(started)
+}
+
+/// Waits until the application has ended and tells how; `None` when nobody wrote that down, as when the shim was
+/// killed too. May be dropped at any time.
+pub async fn exited(run: &RunDir, started: &Started) -> Option<Exited> {
+    wait_for_end(started).await;
+    let record = async {
+        loop {
+            if let Some(exited) = run.read_exited(&started.mark) {
+                return Some(exited);
+            }
+            if !started.shim.lives() {
+                return run.read_exited(&started.mark);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(EXIT_RECORD, record).await.ok().flatten()
+}
+
+async fn wait_for_end(started: &Started) {
+    let watched = PidFd::open(started.app.pid).ok().filter(|_| find_by_id(started));
+    match watched {
+        Some(process) if process.ended().await.is_ok() => {}
+        _ => {
+            while find_by_id(started) {
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn find_by_id(started: &Started) -> bool {
+    clock::boot_id().is_ok_and(|boot| boot == started.boot_id) && started.app.lives()
+}
+
+/// An end in words: `exit code 1`, `killed by SIGSEGV`, `not running`.
+pub fn in_words(exit: Option<&Exited>) -> String {
+    match exit {
+        Some(Exited { code: Some(code), .. }) => format!("exit code {code}"),
+        Some(Exited { signal: Some(signal), .. }) => match Signal::try_from(*signal) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        _ => "not running".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(parse_signal("SIGTERM").unwrap(), Signal::SIGTERM);
+        assert_eq!(parse_signal("INT").unwrap(), Signal::SIGINT);
+        assert!(parse_signal("SIGNOPE").unwrap_err().to_string().contains("SIGNOPE"));
+    }
+
+    #[test]
+    fn ends_are_told_in_words() {
+        let exit = |code, signal| Exited { mark: String::new(), code, signal, at: Default::default() };
+        assert_eq!(in_words(Some(&exit(Some(3), None))), "exit code 3");
+        assert_eq!(in_words(Some(&exit(None, Some(11)))), "killed by SIGSEGV");
+        assert_eq!(in_words(None), "not running");
+    }
+}
