@@ -1,22 +1,18 @@
 //! The coordinator as the CLI sees it: one channel, three services, errors with a way out.
 
 use std::path::Path;
-use std::time::Duration;
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use windlass_proto::limits;
 use windlass_proto::rpc::bundle_service_client::BundleServiceClient;
 use windlass_proto::rpc::fleet_service_client::FleetServiceClient;
 use windlass_proto::rpc::rollout_service_client::RolloutServiceClient;
+use windlass_proto::tls::{self, ConnectError, Credentials};
 
 use crate::config::{Config, Context};
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
-
-/// The name in every coordinator's certificate, whatever its address.
-const COORDINATOR_NAME: &str = "coordinator.windlass";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to a coordinator.
 #[derive(Debug, Clone)]
@@ -36,7 +32,7 @@ impl Client {
     pub async fn connect(config: &Config, name: &str, context: &Context) -> Result<Self> {
         let read = |what: &str, path: &Path| {
             let path = config.resolve(path);
-            std::fs::read(&path).map_err(|error| {
+            std::fs::read_to_string(&path).map_err(|error| {
                 ExpectedError::new(
                     Exit::NotAllowed,
                     format!("cannot read the {what} of context {name:?}, {}", path.display()),
@@ -45,34 +41,21 @@ impl Client {
                 .hint("windlass context show")
             })
         };
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read("CA certificate", &context.ca)?))
-            .identity(Identity::from_pem(
-                read("certificate", &context.certificate)?,
-                read("private key", &context.key)?,
-            ))
-            .domain_name(COORDINATOR_NAME);
-        let address = context.coordinator.clone();
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))
-            .and_then(|endpoint| endpoint.tls_config(tls))
-            .map_err(|error| {
-                ExpectedError::usage(format!("context {name:?} is not usable: coordinator {address:?}"))
-                    .because(error)
-                    .hint("windlass context show")
-            })?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .user_agent(format!("windlass/{}", windlass_proto::version::PROGRAM))
-            .map_err(|error| ExpectedError::failed("cannot make a channel").because(error))?;
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT + Duration::from_secs(2), endpoint.connect());
-        let channel = match connect.await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(unreachable(name, &address, config).because(error)),
-            Err(_) => return Err(unreachable(name, &address, config).cause("no answer in time")),
+        let own = Credentials {
+            certificate_pem: read("certificate", &context.certificate)?,
+            key_pem: read("private key", &context.key)?,
         };
+        let tls = tls::client_config(&read("CA certificate", &context.ca)?, Some(&own)).map_err(|error| {
+            ExpectedError::new(
+                Exit::NotAllowed,
+                format!("the certificates of context {name:?} cannot be used"),
+            )
+            .because(error)
+            .hint("windlass context show")
+        })?;
+        let address = context.coordinator.clone();
+        let channel =
+            tls::connect(&address, tls).await.map_err(|error| unreachable(name, &address, config, error))?;
         Ok(Self {
             bundles: BundleServiceClient::new(channel.clone())
                 .max_decoding_message_size(limits::MESSAGE_BYTES)
@@ -107,16 +90,29 @@ impl Client {
     }
 }
 
-/// Exit 5, with the ways to reach a coordinator.
-fn unreachable(name: &str, address: &str, config: &Config) -> ExpectedError {
+/// Exit 5, with the ways to reach a coordinator; exit 4 when it does not know the caller.
+fn unreachable(name: &str, address: &str, config: &Config, error: ConnectError) -> ExpectedError {
+    let file = config.path.display();
+    if error.is_certificate_refused() {
+        return ExpectedError::new(
+            Exit::NotAllowed,
+            format!("the coordinator at {address} and context {name:?} of {file} do not trust each other"),
+        )
+        .because(error)
+        .hint("windlass context show")
+        .hint(
+            "windlass-coordinator issue-operator --state-dir DIR --name YOU --out DIR    (on its machine)",
+        );
+    }
     let error = ExpectedError::new(
         Exit::Unreachable,
-        format!("cannot reach the coordinator at {address} (context {name:?} of {})", config.path.display()),
-    );
+        format!("cannot reach the coordinator at {address} (context {name:?} of {file})"),
+    )
+    .because(error);
     // A development fleet's directory holds its description beside the configuration.
     if config.dir().join("fleet.json").exists() {
-        return error
-            .hint(format!("windlass dev up --dir {} --detach    (starts it again)", config.dir().display()));
+        let dir = config.dir().display();
+        return error.hint(format!("windlass dev up --dir {dir} --detach    (starts it again)"));
     }
     error
         .hint("systemctl status windlass-coordinator    (on the coordinator's machine)")

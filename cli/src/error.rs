@@ -12,6 +12,7 @@ use crate::exit::Exit;
 pub struct ExpectedError {
     exit: Exit,
     message: String,
+    lines: Vec<String>,
     causes: Vec<String>,
     hints: Vec<String>,
 }
@@ -19,7 +20,7 @@ pub struct ExpectedError {
 impl ExpectedError {
     /// An error that ends the program with `exit`; `message` completes "error: " and names its object.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self { exit, message: message.into(), lines: Vec::new(), causes: Vec::new(), hints: Vec::new() }
     }
 
     /// A failure without an exit code of its own.
@@ -55,6 +56,13 @@ impl ExpectedError {
         self
     }
 
+    /// Adds a line of detail: one of several problems that the sentence counts.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
     /// Adds a hint: preferably a command to copy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -76,6 +84,9 @@ impl ExpectedError {
     pub fn render(&self) -> String {
         use crate::output::style::{BAD, HINT, paint};
         let mut text = format!("{} {}\n", paint(BAD, "error:"), indent(&self.message, 7));
+        for line in &self.lines {
+            text.push_str(&format!("  {}\n", indent(line, 4)));
+        }
         for cause in &self.causes {
             text.push_str(&format!("  because: {}\n", indent(cause, 11)));
         }

@@ -1,4 +1,19 @@
 //! Reading windlass.yaml: every problem at once, each with its line.
+//!
+//! * [`tree`] YAML with places; [`shape`] the tree against the [`schema`]; [`unsupported`] words of later versions.
+//! * [`read`] all of it in order, with environments and `--set`; [`files`] what the directory must hold.
+//! * [`problem`] how findings are shown.
+
+pub mod files;
+pub mod problem;
+pub mod read;
+pub mod schema;
+pub mod shape;
+pub mod tree;
+pub mod unsupported;
+
+pub use read::{Scope, Spec, read};
+pub use schema::schema;
 
 /// The known word closest to `word`, when it is close enough to be what was meant.
 pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::variables::{self, Piece, Variable};
 use super::{
-    Amount, Drain, OnDrainTimeout, PortRef, Probe, ProbeKind, Ratio, ReleaseSpec, RolloutSpec, Runtime, Strategy,
-    StrategyType,
+    Amount, Drain, OnDrainTimeout, PortRef, Probe, ProbeKind, Ratio, ReleaseSpec, RolloutSpec, Runtime,
+    Strategy, StrategyType,
 };
 use crate::bundle::EntryPath;
 use crate::time::Span;
@@ -41,9 +41,8 @@ impl fmt::Display for Finding {
 }
 
 /// Signals that `release.stop.signal` may name.
-pub const STOP_SIGNALS: [&str; 9] = [
-    "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGWINCH", "SIGPWR",
-];
+pub const STOP_SIGNALS: [&str; 9] =
+    ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGWINCH", "SIGPWR"];
 
 /// Longest that anything in a spec may take: a typing error, not a wish.
 const LONGEST: Span = Span::secs(7 * 86_400);
@@ -64,7 +63,10 @@ pub fn release(spec: &ReleaseSpec) -> Vec<Finding> {
     check.probes(spec);
     if !STOP_SIGNALS.contains(&spec.stop.signal.as_str()) {
         let known = STOP_SIGNALS.join(", ");
-        check.error("release.stop.signal", format!("unknown signal {:?}: use one of {known}", spec.stop.signal));
+        check.error(
+            "release.stop.signal",
+            format!("unknown signal {:?}: use one of {known}", spec.stop.signal),
+        );
     }
     check.positive("release.stop.grace", spec.stop.grace);
     check.bounded("release.drain.delay", spec.drain.delay);
@@ -93,7 +95,10 @@ pub fn rollout(spec: &RolloutSpec) -> Vec<Finding> {
         check.error("rollout.failure.poison_after", "0 would poison every release; use 1 or more".into());
     }
     if spec.failure.error_threshold == Amount::Percent(Ratio(10_000)) {
-        check.warn("rollout.failure.error_threshold", "100% means that no failure ever ends the rollout".into());
+        check.warn(
+            "rollout.failure.error_threshold",
+            "100% means that no failure ever ends the rollout".into(),
+        );
     }
     check.found
 }
@@ -124,9 +129,13 @@ pub fn together(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
 /// Time from permit to healthy: the least that it takes, and the most that the spec's own limits allow.
 fn healthy_after(release: &ReleaseSpec, min_healthy: Span) -> (Span, Span) {
     let Drain { delay, timeout, .. } = release.drain;
-    let first_pass = |p: &Probe| p.initial_delay + p.period * u64::from(p.success_threshold.saturating_sub(1));
+    let first_pass =
+        |p: &Probe| p.initial_delay + p.period * u64::from(p.success_threshold.saturating_sub(1));
     let probes = &release.probes;
-    let least = [&probes.startup, &probes.readiness].into_iter().flatten().fold(Span(0), |sum, p| sum + first_pass(p));
+    let least = [&probes.startup, &probes.readiness]
+        .into_iter()
+        .flatten()
+        .fold(Span(0), |sum, p| sum + first_pass(p));
     let startup = probes.startup.as_ref().map_or(Span(0), |p| {
         p.initial_delay + p.period * u64::from(p.failure_threshold.saturating_sub(1)) + p.timeout
     });
@@ -194,10 +203,16 @@ impl Findings<'_> {
                 }
                 let memory = resources.as_ref().and_then(|r| r.memory_max);
                 if memory.is_some_and(|size| size.0 < 1 << 20) {
-                    self.error("release.runtime.resources.memory_max", "less than 1MiB starts nothing".into());
+                    self.error(
+                        "release.runtime.resources.memory_max",
+                        "less than 1MiB starts nothing".into(),
+                    );
                 }
                 if resources.as_ref().and_then(|r| r.open_files).is_some_and(|n| n < 16) {
-                    self.error("release.runtime.resources.open_files", "fewer than 16 files start nothing".into());
+                    self.error(
+                        "release.runtime.resources.open_files",
+                        "fewer than 16 files start nothing".into(),
+                    );
                 }
             }
             Runtime::Static { reload } => self.command("release.runtime.reload", reload, false),
@@ -207,7 +222,10 @@ impl Findings<'_> {
     fn command(&mut self, path: &str, command: &[String], required: bool) {
         let Some(program) = command.first() else {
             if required {
-                self.error(path, "empty: the program and its arguments, as in [bin/shop-api, --port, \"8080\"]".into());
+                self.error(
+                    path,
+                    "empty: the program and its arguments, as in [bin/shop-api, --port, \"8080\"]".into(),
+                );
             }
             return;
         };
@@ -244,7 +262,11 @@ impl Findings<'_> {
             return;
         }
         let known: Vec<&str> = self.ports.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "release.ports names none".into() } else { format!("known: {}", known.join(", ")) };
+        let known = if known.is_empty() {
+            "release.ports names none".into()
+        } else {
+            format!("known: {}", known.join(", "))
+        };
         self.error(path, format!("no port is named {name:?} ({known})"));
     }
 
@@ -270,7 +292,8 @@ impl Findings<'_> {
 
     fn probes(&mut self, spec: &ReleaseSpec) {
         let probes = &spec.probes;
-        let named = [("startup", &probes.startup), ("readiness", &probes.readiness), ("liveness", &probes.liveness)];
+        let named =
+            [("startup", &probes.startup), ("readiness", &probes.readiness), ("liveness", &probes.liveness)];
         for (name, probe) in named {
             if let Some(probe) = probe {
                 self.probe(&format!("release.probes.{name}"), probe);
@@ -288,7 +311,8 @@ impl Findings<'_> {
         } else if process && probes.readiness.is_none() {
             self.warn("release.probes", "no readiness probe: a started app counts as ready".into());
         }
-        let path = |probe: &Option<Probe>| probe.as_ref().and_then(|p| p.http.as_ref()).map(|h| h.path.clone());
+        let path =
+            |probe: &Option<Probe>| probe.as_ref().and_then(|p| p.http.as_ref()).map(|h| h.path.clone());
         if let (Some(ready), Some(alive)) = (path(&probes.readiness), path(&probes.liveness)) {
             if ready == alive {
                 self.warn(
@@ -378,10 +402,14 @@ impl Findings<'_> {
             self.error(&at("max_parallel"), "batches and max_parallel exclude each other: keep one".into());
         }
         if strategy.kind == StrategyType::AllAtOnce {
-            for (field, given) in [("batches", strategy.batches.is_some()), ("max_parallel", strategy.max_parallel.is_some())]
+            for (field, given) in
+                [("batches", strategy.batches.is_some()), ("max_parallel", strategy.max_parallel.is_some())]
             {
                 if given {
-                    self.error(&at(field), "all_at_once has one batch; remove this or use type: rolling".into());
+                    self.error(
+                        &at(field),
+                        "all_at_once has one batch; remove this or use type: rolling".into(),
+                    );
                 }
             }
         }
@@ -492,7 +520,11 @@ mod tests {
         for (path, to, says) in [
             ("runtime.command", "[]", "release.runtime.command: empty"),
             ("runtime.command", r#"["../x"]"#, "release.runtime.command.0: \"../x\" is not a path inside"),
-            ("runtime.command", r#"["x", "{hots.name}"]"#, "release.runtime.command.1: unknown variable {hots.name}"),
+            (
+                "runtime.command",
+                r#"["x", "{hots.name}"]"#,
+                "release.runtime.command.1: unknown variable {hots.name}",
+            ),
             ("runtime.command", r#"["x", "{port.grpc}"]"#, "no port is named \"grpc\" (known: http)"),
             ("runtime.env", r#"{"WINDLASS_APP": "x"}"#, "release.runtime.env.WINDLASS_APP: names that begin"),
             ("runtime.user", r#""a b""#, "release.runtime.user"),
@@ -501,12 +533,20 @@ mod tests {
             ("probes", "{}", "at least one probe"),
             ("probes.readiness", "{}", "says nothing to check"),
             ("probes.readiness.tcp", r#"{"port": 1}"#, "more than one check"),
-            ("probes.readiness.http.port", r#""web""#, "release.probes.readiness.http.port: no port is named"),
+            (
+                "probes.readiness.http.port",
+                r#""web""#,
+                "release.probes.readiness.http.port: no port is named",
+            ),
             ("probes.readiness.http.path", r#""ready""#, "must begin with /"),
             ("probes.readiness.period", r#""0s""#, "release.probes.readiness.period: must be longer"),
             ("probes.readiness.timeout", r#""30d""#, "longer than 7d"),
             ("probes.readiness.failure_threshold", "0", "must be 1 or more"),
-            ("probes.liveness", r#"{"http": {"path": "/ready", "port": "http"}}"#, "Warn release.probes.liveness.http.path"),
+            (
+                "probes.liveness",
+                r#"{"http": {"path": "/ready", "port": "http"}}"#,
+                "Warn release.probes.liveness.http.path",
+            ),
             ("smoke", r#"[{"exec": {"command": []}}]"#, "release.smoke.0.exec.command: empty"),
             ("stop", r#"{"signal": "SIGTREM"}"#, "unknown signal \"SIGTREM\""),
             ("stop", r#"{"grace": "0s"}"#, "release.stop.grace"),
