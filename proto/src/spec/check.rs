@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::selector::Selector;
 use super::variables::{self, Piece, Variable};
 use super::{
     Amount, Drain, OnDrainTimeout, PortRef, Probe, ProbeKind, Ratio, ReleaseSpec, RolloutSpec, Runtime,
@@ -382,6 +383,8 @@ impl Findings<'_> {
                 "rollout.targets.selector",
                 "empty, and empty never means all hosts; name them, as in \"role=api,env=production\"".into(),
             );
+        } else if let Err(invalid) = targets.selector.parse::<Selector>() {
+            self.error("rollout.targets.selector", invalid.to_string());
         }
         if let Some(expect) = &targets.expect_hosts {
             if expect.max.is_some_and(|max| max < expect.min) {
@@ -563,7 +566,7 @@ mod tests {
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         for (path, to, says) in [
             ("targets.selector", r#""""#, "never means all"),
-            ("targets.selector", r#""role==""#, "rollout.targets.selector"),
+            ("targets.selector", r#""role in""#, "rollout.targets.selector"),
             ("targets.expect_hosts", r#"{"min": 5, "max": 2}"#, "max is smaller than min"),
             ("strategy.batches", r#"["50%", "10%", "100%"]"#, "rollout.strategy.batches.1: 10% after 50%"),
             ("strategy.batches", r#"[1, "50%"]"#, "end it with 100%"),
