@@ -1,1 +1,16 @@
 //! Drives the real programs: builds them where they are missing, starts fleets with `windlass dev`, asks from the outside.
+//!
+//! A test reads as a sentence: `fleet::new().hosts(5).up()`, then `fleet.deploy(&app)`, `fleet.host(2).kill()`,
+//! `fleet.serves(...)`. Everything is torn down when the fleet goes out of scope.
+//!
+//! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it.
+//! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+pub mod app;
+pub mod fleet;
+pub mod http;
+pub mod programs;
+pub mod run;
+pub mod wait;

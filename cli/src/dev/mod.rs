@@ -21,4 +21,5 @@ pub(crate) mod wait;
 
 pub use down::{down, kill_all};
 pub use front::stay;
+pub(crate) use up::connect;
 pub use up::up;

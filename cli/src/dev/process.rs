@@ -138,12 +138,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_is_known_by_its_start_and_stopped() {
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of(child.id()).unwrap();
         assert!(process.is_alive());
         assert!(!Process { start_ticks: process.start_ticks + 1, ..process }.is_alive());
         assert!(process.stop(Duration::from_secs(5)).await);
         assert!(!process.is_alive());
+        // Looking at it has collected it already.
+        assert!(child.wait().is_err());
     }
 
     #[test]

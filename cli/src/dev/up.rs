@@ -78,7 +78,7 @@ fn add_hosts(place: &Place, record: &mut FleetRecord, asked: Option<u32>) -> Res
 }
 
 /// Connects as the fleet's operator.
-pub(super) async fn connect(place: &Place) -> Result<Client> {
+pub(crate) async fn connect(place: &Place) -> Result<Client> {
     let config = Config::read(&place.config())?;
     let (name, context) = config.select(None)?;
     Client::connect(&config, name, context).await

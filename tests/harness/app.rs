@@ -1,0 +1,69 @@
+//! What tests deploy: a directory with windlass.yaml and the release's files.
+
+use std::path::{Path, PathBuf};
+
+use crate::programs::fixture_app;
+
+/// The fixture app in a directory of its own.
+#[derive(Debug)]
+pub struct App {
+    dir: tempfile::TempDir,
+    /// Its name.
+    pub name: String,
+    /// Where it listens on every host.
+    pub port: u16,
+    /// `rollout.strategy` and what follows, indented by two.
+    pub rollout: String,
+}
+
+impl App {
+    /// An app that listens on `port`, rolled out quickly in batches of one, two and the rest.
+    pub fn new(name: &str, port: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("files")).unwrap();
+        std::fs::copy(fixture_app(), dir.path().join("files/app")).unwrap();
+        let rollout = "  strategy: { batches: [1, 3, 100%], max_unavailable: 2, min_healthy_time: 300ms, \
+             healthy_deadline: 20s, progress_deadline: 60s }\n  host: { confirm_timeout: 5s }\n";
+        Self { dir, name: name.into(), port, rollout: rollout.into() }
+    }
+
+    /// The spec's path, with the app configured by lines of `key=value`.
+    pub fn configured(&self, lines: &str) -> PathBuf {
+        std::fs::write(self.dir().join("files/app.conf"), lines).unwrap();
+        let spec = format!(
+            r#"apiVersion: windlass/v1
+app: {name}
+release:
+  files: ./files
+  runtime:
+    kind: process
+    command: [app, "{{host.address}}:{{port.http}}", app.conf]
+  ports: {{ http: {port} }}
+  probes:
+    startup:   {{ http: {{path: /health, port: http}}, period: 100ms, timeout: 1s, failure_threshold: 50 }}
+    readiness: {{ http: {{path: /ready, port: http}}, period: 200ms, timeout: 1s, failure_threshold: 3 }}
+    liveness:  {{ http: {{path: /health, port: http}}, period: 1s, timeout: 1s }}
+  drain: {{ timeout: 1s }}
+  stop: {{ grace: 3s }}
+rollout:
+  targets: {{ selector: "role=app" }}
+{rollout}"#,
+            name = self.name,
+            port = self.port,
+            rollout = self.rollout,
+        );
+        let path = self.dir().join("windlass.yaml");
+        std::fs::write(&path, spec).unwrap();
+        path
+    }
+
+    /// The app that says it has `version`.
+    pub fn version(&self, version: &str) -> PathBuf {
+        self.configured(&format!("version={version}\n"))
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}

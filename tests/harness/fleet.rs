@@ -1,0 +1,239 @@
+//! A development fleet under test, taken down when it goes out of scope.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::http::get;
+use crate::programs::program;
+use crate::run::{Ended, Running, run, start};
+use crate::wait::until;
+
+/// A fleet to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    hosts: u32,
+}
+
+/// A fleet of three hosts, unless told otherwise.
+pub const fn new() -> Order {
+    Order { hosts: 3 }
+}
+
+impl Order {
+    /// So many hosts.
+    #[must_use]
+    pub const fn hosts(self, hosts: u32) -> Self {
+        Self { hosts }
+    }
+
+    /// Starts it in a temporary directory.
+    pub fn up(self) -> Fleet {
+        let dir = tempfile::Builder::new().prefix("wl").tempdir().unwrap();
+        let fleet = Fleet { dir, hosts: self.hosts };
+        fleet.start();
+        fleet
+    }
+}
+
+/// A fleet that runs.
+#[derive(Debug)]
+pub struct Fleet {
+    dir: tempfile::TempDir,
+    /// How many hosts it has.
+    pub hosts: u32,
+}
+
+impl Fleet {
+    /// Starts what is not running.
+    pub fn start(&self) -> Ended {
+        let hosts = self.hosts.to_string();
+        self.windlass(&["dev", "up", "--dir", self.path(), "--hosts", &hosts, "--detach"]).expect(0)
+    }
+
+    /// Stops all of it.
+    pub fn stop(&self) -> Ended {
+        self.windlass(&["dev", "down", "--dir", self.path()])
+    }
+
+    /// The fleet's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn path(&self) -> &str {
+        self.dir.path().to_str().unwrap()
+    }
+
+    /// A command of the CLI in this fleet's context.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("windlass"));
+        command.args(args).env("WINDLASS_CONFIG", self.dir().join("config.toml"));
+        command.env_remove("WINDLASS_CONTEXT").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs the CLI in this fleet's context.
+    pub fn windlass(&self, args: &[&str]) -> Ended {
+        run(&mut self.command(args))
+    }
+
+    /// Starts the CLI in the background.
+    pub fn windlass_start(&self, args: &[&str]) -> Running {
+        start(&mut self.command(args))
+    }
+
+    /// Runs a verb that prints JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.extend(["-o", "json"]);
+        self.windlass(&all).expect(0).json()
+    }
+
+    /// `windlass deploy` of a spec.
+    pub fn deploy(&self, spec: &Path, version: &str) -> Ended {
+        self.windlass(&["deploy", "-f", spec.to_str().unwrap(), "--version", version, "--yes"])
+    }
+
+    /// The same in the background.
+    pub fn deploy_start(&self, spec: &Path, version: &str) -> Running {
+        self.windlass_start(&["deploy", "-f", spec.to_str().unwrap(), "--version", version, "--yes"])
+    }
+
+    /// fleet.json.
+    pub fn record(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.dir().join("fleet.json")).unwrap()).unwrap()
+    }
+
+    /// The coordinator's process id.
+    pub fn coordinator_pid(&self) -> i32 {
+        pid(&self.record()["coordinator"])
+    }
+
+    /// Kills the coordinator with SIGKILL and waits for its end.
+    pub fn kill_coordinator(&self) {
+        kill_hard(self.coordinator_pid());
+    }
+
+    /// The N-th host, from 1.
+    pub fn host(&self, number: u32) -> Host {
+        let record = self.record()["hosts"][number as usize - 1].clone();
+        Host {
+            name: record["name"].as_str().unwrap().into(),
+            address: record["address"].as_str().unwrap().into(),
+            state_dir: record["state_dir"].as_str().unwrap().into(),
+            pid: pid(&record),
+        }
+    }
+
+    /// All hosts.
+    pub fn all(&self) -> Vec<Host> {
+        (1..=self.hosts).map(|number| self.host(number)).collect()
+    }
+
+    /// Rows of `windlass versions APP`, by host.
+    pub fn versions(&self, app: &str) -> BTreeMap<String, Value> {
+        let versions = self.json(&["versions", app]);
+        let rows = versions["rows"].as_array().unwrap().clone();
+        rows.into_iter().map(|row| (row["host"].as_str().unwrap().to_owned(), row)).collect()
+    }
+
+    /// What each host's app says of its version; `None` where nobody answers.
+    pub fn says(&self, port: u16) -> Vec<Option<String>> {
+        self.all().iter().map(|host| get(&host.address, port, "/")?.member("version")).collect()
+    }
+
+    /// Waits until every host's app says `version`.
+    #[track_caller]
+    pub fn serves(&self, port: u16, version: &str) {
+        let all = vec![Some(version.to_owned()); self.hosts as usize];
+        until(&format!("all hosts serve {version}"), Duration::from_secs(60), || {
+            (self.says(port) == all).then_some(())
+        });
+    }
+
+    /// The newest rollout as JSON.
+    pub fn newest_rollout(&self) -> Option<Value> {
+        let list = self.windlass(&["rollout", "list", "-o", "json"]);
+        if list.code != 0 {
+            return None;
+        }
+        let rollouts = list.json()["rollouts"].as_array()?.clone();
+        rollouts.into_iter().max_by_key(|rollout| rollout["started_at"].to_string())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        let down = self.stop();
+        if down.code != 0 && !std::thread::panicking() {
+            panic!("dev down: {}", down.stderr);
+        }
+        unlock(self.dir());
+    }
+}
+
+impl Fleet {
+    #[allow(clippy::print_stderr, reason = "a failed test shows its fleet's logs")]
+    fn show_logs(&self) {
+        for entry in std::fs::read_dir(self.dir().join("logs")).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+            eprintln!("--- {}\n{tail}", entry.path().display());
+        }
+    }
+}
+
+/// One host as fleet.json has it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `host-N`.
+    pub name: String,
+    /// What its apps bind.
+    pub address: String,
+    /// Its agent's state.
+    pub state_dir: PathBuf,
+    /// Its agent's process.
+    pub pid: i32,
+}
+
+impl Host {
+    /// Kills its agent with SIGKILL and waits for its end.
+    pub fn kill(&self) {
+        kill_hard(self.pid);
+    }
+}
+
+fn pid(record: &Value) -> i32 {
+    i32::try_from(record["pid"].as_i64().expect("it runs")).unwrap()
+}
+
+/// SIGKILL; waits until the process is gone.
+pub fn kill_hard(pid: i32) {
+    // Already gone is as good.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    until(&format!("the end of process {pid}"), Duration::from_secs(10), || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+}
+
+/// Makes release directories writable, so that the temporary directory can be removed.
+fn unlock(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            unlock(&entry.path());
+        }
+    }
+}
