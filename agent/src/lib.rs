@@ -18,6 +18,8 @@
 //! * [`identity`], [`enrol`]: the host's key and certificate. [`session`]: the stream to a coordinator.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
+//! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
+//! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
 //! * [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
@@ -34,9 +36,12 @@ pub mod link;
 pub mod log;
 pub mod pidfd;
 pub mod processes;
+pub mod retain;
 pub mod runtime;
 pub mod shim;
 pub mod sockets;
+pub mod staging;
+pub mod store;
 pub mod variables;
 
 use std::process::ExitCode;

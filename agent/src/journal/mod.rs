@@ -293,7 +293,8 @@ fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
             Err(std::fs::TryLockError::Error(source)) => return Err(io_error(path)(source)),
             Err(std::fs::TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
                 let pause = Duration::from_millis(50);
-                std::thread::sleep(pause);
+                // Opening happens once, before any task runs.
+                std::thread::park_timeout(pause);
                 waited += pause;
             }
             Err(std::fs::TryLockError::WouldBlock) => {
