@@ -8,6 +8,9 @@ pub const CHUNK_AVERAGE: u32 = 64 * 1024;
 /// Largest chunk; a decompressor stops here.
 pub const CHUNK_MAX: u32 = 256 * 1024;
 
+/// Largest compressed chunk: what zstd makes of [`CHUNK_MAX`] incompressible bytes, and a little.
+pub const COMPRESSED_MAX: u32 = CHUNK_MAX + CHUNK_MAX / 128;
+
 /// Compressed chunk bytes put into one [`ChunkBatch`] message: large messages amortise HTTP/2 and TLS framing
 /// (reference/PERFORMANCE.md), 1 MiB bounds memory per stream.
 ///
@@ -27,6 +30,12 @@ pub const BUNDLE_ENTRIES: usize = 200_000;
 
 /// Largest manifest.
 pub const MANIFEST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Largest signed envelope: the largest manifest in base64, and its signatures.
+pub const ENVELOPE_BYTES: usize = MANIFEST_BYTES / 3 * 4 + 64 * 1024;
+
+/// Most signatures on an envelope; verifying each costs time.
+pub const SIGNATURES: usize = 64;
 
 /// Largest sum of file sizes in a bundle: 16 GiB.
 pub const BUNDLE_BYTES: u64 = 16 << 30;

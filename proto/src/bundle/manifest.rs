@@ -2,7 +2,7 @@
 //! release's digest.
 //!
 //! The canonical form is JSON as `serde_json` writes these types: members in the order of declaration, maps by key, no
-//! white space, no floats. A reader re-encodes what it parsed and refuses bytes that differ.
+//! white space, no floats. A reader re-encodes what it parsed and refuses bytes that differ: see [`super::canonical`].
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,7 @@ pub struct Manifest {
     /// How the app is run, probed, drained and stopped.
     pub release: ReleaseSpec,
     /// Files, directories and links, sorted by path.
+    #[serde(deserialize_with = "super::canonical::bounded_entries")]
     pub entries: Vec<Entry>,
 }
 
@@ -85,5 +86,30 @@ impl Manifest {
             EntryKind::File { size, chunks, .. } => Some((&entry.path, *size, chunks.as_slice())),
             _ => None,
         })
+    }
+
+    /// All chunks, sorted by digest, each once.
+    pub fn chunks(&self) -> Vec<Chunk> {
+        let mut chunks: Vec<Chunk> = self.files().flat_map(|(_, _, chunks)| chunks).copied().collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.digest);
+        chunks.dedup_by_key(|chunk| chunk.digest);
+        chunks
+    }
+
+    /// What names this release.
+    #[cfg(feature = "bundle")]
+    pub fn release_ref(&self) -> crate::release::ReleaseRef {
+        crate::release::ReleaseRef {
+            app: self.app.clone(),
+            version: self.version.clone(),
+            digest: self.digest(),
+            counter: self.counter,
+        }
+    }
+
+    /// BLAKE3 of the canonical bytes: the release's identity.
+    #[cfg(feature = "bundle")]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.encode())
     }
 }

@@ -1,10 +1,48 @@
 //! Bundles: a signed manifest and the content-addressed chunks it names.
 //!
-//! [`manifest`] is pure data. With feature `bundle`: chunking, signatures, the bundle file, and the only door from
-//! bytes to a manifest that may be believed.
+//! * [`manifest`], [`entry_path`]: the manifest as data. [`canonical`]: its one byte form and the rules it keeps.
+//!
+//! With feature `bundle`:
+//! * [`keys`]: author keys. [`dsse`]: the signed envelope, and the only door from bytes to a manifest that may be
+//!   believed: [`Envelope::verify`].
+//! * [`chunk`]: cutting, compressing and opening chunks.
+//! * [`tree`]: a directory on disk as entries and chunks, with [`walk`] and [`ignore`].
+//! * [`file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
 
+pub mod canonical;
 pub mod entry_path;
 pub mod manifest;
 
+#[cfg(feature = "bundle")]
+pub mod chunk;
+#[cfg(feature = "bundle")]
+pub mod dsse;
+#[cfg(feature = "bundle")]
+pub mod file;
+#[cfg(feature = "bundle")]
+pub mod ignore;
+#[cfg(feature = "bundle")]
+pub mod keys;
+#[cfg(feature = "bundle")]
+pub mod source;
+#[cfg(feature = "bundle")]
+pub mod tree;
+#[cfg(feature = "bundle")]
+pub mod walk;
+
+pub use canonical::ManifestError;
 pub use entry_path::EntryPath;
 pub use manifest::{Chunk, Entry, EntryKind, Manifest};
+
+#[cfg(feature = "bundle")]
+pub use chunk::{ChunkError, Chunker, Compressor, Decompressor};
+#[cfg(feature = "bundle")]
+pub use dsse::{Envelope, EnvelopeError, Trust, Untrusted, Verified};
+#[cfg(feature = "bundle")]
+pub use file::{BundleFile, BundleFileError, write_bundle};
+#[cfg(feature = "bundle")]
+pub use keys::{AuthorKey, AuthorPublicKey, KeyError, KeyId};
+#[cfg(feature = "bundle")]
+pub use source::{ChunkSource, SourceError, compress_all};
+#[cfg(feature = "bundle")]
+pub use tree::{BuildError, Tree};
