@@ -3,18 +3,19 @@
 //! [`make`] picks the hosts, divides them, and runs every check. All findings are reported at once; each says what to
 //! change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use windlass_proto::id::HostName;
 use windlass_proto::release::ReleaseRef;
-use windlass_proto::spec::selector::Selector;
-use windlass_proto::spec::{Absent, Amount, Batches, OnFailure};
+use windlass_proto::spec::{Amount, Batches, OnFailure};
 use windlass_proto::time::Span;
 
 use crate::batches::{count, divide};
 use crate::budget;
-use crate::plan::{Check, Fleet, FleetHost, HostState, Level, Order, Plan};
+use crate::check::{Checks, hosts_word, names};
+use crate::plan::{Fleet, FleetHost, Order, Plan};
 use crate::state::Kind;
+use crate::targets::{Hosts, domains, select};
 use crate::timing::{self, Worst};
 
 /// Bytes a second that a host is expected to fetch and unpack, for the estimate only.
@@ -86,39 +87,6 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     }
 }
 
-#[derive(Default)]
-struct Checks(Vec<Check>);
-
-impl Checks {
-    fn ok(&mut self, id: &'static str, message: impl Into<String>) {
-        self.0.push(Check { id, level: Level::Ok, message: message.into() });
-    }
-    fn warn(&mut self, id: &'static str, message: impl Into<String>) {
-        self.0.push(Check { id, level: Level::Warn, message: message.into() });
-    }
-    fn error(&mut self, id: &'static str, message: impl Into<String>) {
-        self.0.push(Check { id, level: Level::Error, message: message.into() });
-    }
-    fn sorted(mut self) -> Vec<Check> {
-        self.0.sort_by_key(|check| check.level);
-        self.0
-    }
-}
-
-/// Up to five names, and how many more.
-pub(crate) fn names<'a>(hosts: impl IntoIterator<Item = &'a HostName>) -> String {
-    let all: Vec<&str> = hosts.into_iter().map(HostName::as_str).collect();
-    match all.len() {
-        0..=5 => all.join(", "),
-        n => format!("{} and {} more", all[..5].join(", "), n - 5),
-    }
-}
-
-/// `1 host`, `2 hosts`.
-pub(crate) fn hosts_word(n: u32) -> String {
-    if n == 1 { "1 host".into() } else { format!("{n} hosts") }
-}
-
 fn bytes(n: u64) -> String {
     const MIB: u64 = 1 << 20;
     if n >= MIB { format!("{} MiB", n.div_ceil(MIB)) } else { format!("{} KiB", n.div_ceil(1024)) }
@@ -157,169 +125,6 @@ fn conflicts(order: &Order, fleet: &Fleet, checks: &mut Checks) {
             ),
         );
     }
-}
-
-/// The hosts that the selector names.
-fn select<'a>(order: &Order, fleet: &'a Fleet, checks: &mut Checks) -> Vec<&'a FleetHost> {
-    let selector = match order.spec.targets.selector.parse::<Selector>() {
-        Ok(selector) => selector,
-        Err(error) => {
-            checks.error("selector", format!("rollout.targets.selector: {error}"));
-            return vec![];
-        }
-    };
-    let only = |host: &&FleetHost| order.only.as_ref().is_none_or(|only| only.contains(&host.name));
-    let selected: Vec<&FleetHost> =
-        fleet.hosts.iter().filter(|host| selector.matches(&host.labels)).collect();
-    let found = count(selected.len());
-    if selected.is_empty() {
-        checks.error(
-            "selector",
-            format!(
-                "selector \"{selector}\" matches none of the fleet's {}; see the labels with `windlass host list`",
-                hosts_word(count(fleet.hosts.len()))
-            ),
-        );
-        return selected;
-    }
-    checks.ok("selector", format!("selector \"{selector}\" matches {}", hosts_word(found)));
-    if let Some(expected) = &order.spec.targets.expect_hosts {
-        let max = expected.max.unwrap_or(u32::MAX);
-        if found < expected.min || found > max {
-            let bound = match expected.max {
-                Some(max) => format!("{} to {max}", expected.min),
-                None => format!("at least {}", expected.min),
-            };
-            checks.error(
-                "expect_hosts",
-                format!(
-                    "selector \"{selector}\" matches {}, but {bound} are expected; correct the selector, the hosts' \
-                     labels or rollout.targets.expect_hosts",
-                    hosts_word(found)
-                ),
-            );
-        } else {
-            checks.ok("expect_hosts", format!("{} as expected", hosts_word(found)));
-        }
-    }
-    selected.into_iter().filter(only).collect()
-}
-
-struct Hosts<'a> {
-    taking_part: Vec<&'a FleetHost>,
-    excused: BTreeMap<HostName, String>,
-}
-
-impl<'a> Hosts<'a> {
-    fn sort_out(order: &Order, targets: &[&'a FleetHost], checks: &mut Checks) -> Self {
-        let absent = order.spec.targets.absent;
-        let of =
-            |state: HostState| targets.iter().filter(move |host| host.state == state).map(|host| &host.name);
-        let (silent, cordoned) = (of(HostState::Silent).count(), of(HostState::Cordoned).count());
-        let threshold = budget::error_threshold(&order.spec, count(targets.len()));
-        if silent > 0 {
-            let list = names(of(HostState::Silent));
-            match absent {
-                Absent::Skip => checks.warn("absent", format!("{list}: silent; excused (absent: skip)")),
-                Absent::Wait => {
-                    checks.warn("absent", format!("{list}: silent; the rollout will wait (absent: wait)"));
-                }
-                Absent::CountAsFailed if count(silent) > threshold => checks.error(
-                    "absent",
-                    format!(
-                        "{list}: silent, and absent: count_as_failed with an error_threshold of {threshold} cannot \
-                         succeed; bring them back, cordon them, or set rollout.targets.absent to skip"
-                    ),
-                ),
-                Absent::CountAsFailed => checks.warn("absent", format!("{list}: silent; they count as failed")),
-            }
-        }
-        if cordoned > 0 {
-            checks.warn("cordoned", format!("{}: cordoned; left out", names(of(HostState::Cordoned))));
-        }
-        if of(HostState::Quarantined).count() > 0 {
-            checks.warn(
-                "quarantined",
-                format!(
-                    "{}: quarantined; left out until `windlass host release HOST`",
-                    names(of(HostState::Quarantined))
-                ),
-            );
-        }
-        let mut hosts = Self { taking_part: vec![], excused: BTreeMap::new() };
-        for host in targets {
-            let excuse = match host.state {
-                HostState::Silent if absent == Absent::Skip => "silent when the rollout was planned",
-                HostState::Cordoned => "cordoned",
-                HostState::Quarantined => "quarantined",
-                HostState::Ready | HostState::Silent => {
-                    hosts.taking_part.push(host);
-                    continue;
-                }
-            };
-            hosts.excused.insert(host.name.clone(), excuse.into());
-        }
-        if hosts.taking_part.is_empty() && !targets.is_empty() {
-            checks.error("absent", "none of the selected hosts can take part; see `windlass host list`");
-        }
-        hosts
-    }
-
-    fn unchanged(&self, order: &Order) -> impl Iterator<Item = &'a FleetHost> {
-        let digest = order.to.digest;
-        self.taking_part.iter().copied().filter(move |host| is_on(host, digest))
-    }
-
-    fn changing(&self, order: &Order) -> Vec<&'a FleetHost> {
-        self.taking_part.iter().copied().filter(|host| !is_on(host, order.to.digest)).collect()
-    }
-
-    fn report_unchanged(&self, order: &Order, checks: &mut Checks) {
-        let list: Vec<_> = self.unchanged(order).collect();
-        if list.is_empty() {
-            return;
-        }
-        let all = if list.len() == self.taking_part.len() { "; nothing to do" } else { "" };
-        let message =
-            format!("{}: on {} already{all}", names(list.iter().map(|host| &host.name)), order.to.version);
-        checks.ok("unchanged", message);
-        let down: Vec<_> = list.iter().filter(|host| !host.attested).map(|host| &host.name).collect();
-        if !down.is_empty() {
-            let why = format!("see `windlass why {}`", down[0]);
-            checks.warn(
-                "attested",
-                format!("{}: has {} but does not run it; {why}", names(down), order.to.version),
-            );
-        }
-    }
-}
-
-fn is_on(host: &FleetHost, digest: windlass_proto::digest::Digest) -> bool {
-    let on = |release: &Option<ReleaseRef>| release.as_ref().is_some_and(|release| release.digest == digest);
-    on(&host.confirmed) && on(&host.current)
-}
-
-/// Each host's failure domain; hosts without the label are one domain of their own.
-fn domains(order: &Order, hosts: &[&FleetHost], checks: &mut Checks) -> BTreeMap<HostName, String> {
-    let Some(label) = &order.spec.targets.failure_domain else { return BTreeMap::new() };
-    let lacking: Vec<_> = hosts.iter().filter(|host| !host.labels.contains_key(label)).collect();
-    let domains: BTreeMap<HostName, String> = hosts
-        .iter()
-        .map(|host| (host.name.clone(), host.labels.get(label).cloned().unwrap_or_default()))
-        .collect();
-    if lacking.is_empty() {
-        let number = domains.values().collect::<BTreeSet<_>>().len();
-        checks.ok("failure_domain", format!("{number} values of label {label}; one at a time"));
-    } else {
-        let list = names(lacking.iter().map(|host| &host.name));
-        checks.warn(
-            "failure_domain",
-            format!(
-                "{list}: no label {label}; changed as a domain of their own; `windlass host label` sets it"
-            ),
-        );
-    }
-    domains
 }
 
 /// Budget, ramp and threshold after rounding, shown as numbers of hosts.

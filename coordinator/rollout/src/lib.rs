@@ -1,30 +1,55 @@
 //! One rollout's decisions, pure: no clock, no file, no socket.
 //!
 //! ```text
-//!   Fleet + Order ── make_plan ──► Plan  ── Rollout::new ──► Rollout ◄─────────────┐
-//!                                                               │                 │ Step.state: on disk first
-//!   Start, HostStatus, HostConnected, HostSilent, Tick,         ▼                 │
-//!   Pause, Resume, Abort, Recovered ───────────────────► step(&rollout, event, now)
-//!                                                               │
-//!                                                               ▼ Step.effects: then done, in order
-//!                        Assign, Permit, Confirm, AbortOp to hosts; Event to the log; SetTimer; Ended
+//!   Fleet + Order ── make_plan ──► Plan ── Rollout::new ──► Rollout ◄─────────────┐
+//!                                                              │                  │ Step.state: on disk first
+//!   Start, HostStatus, HostConnected, HostSilent, Tick,        ▼                  │
+//!   Pause, Resume, Abort, Recovered ──────────────────► step(&rollout, event, now)
+//!                                                              │
+//!                                                              ▼ Step.effects: then done, in order
+//!                       Assign, Permit, Confirm, AbortOp to hosts; Event to the log; SetTimer; Ended
 //! ```
 //!
-//! * [`plan`]: the order checked against the fleet.
-//! * [`state`]: what is kept between two events. [`event`]: what can happen. [`effect`]: what can be asked for.
+//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`batches`], [`budget`], [`timing`].
+//!
+//! Kept: [`state`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//!
+//! One [`step()`] is: the event into the books (`hear`: what hosts say; `step`: what operators say), then as far as the
+//! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
+//! `say`: every host is told what it lacks, and told again after [`clock::RESEND`] or on a new session until it acts on
+//! it. So losing, doubling or delaying a message changes nothing, and recovery after a crash is the same code.
+//!
+//! What the rollout relies on: a host's status names its operation, and `attested` is filled from the trial on: a host
+//! that does not attest the target is neither confirmed nor counted as done.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod abort;
 pub mod batches;
 pub mod budget;
+mod check;
+pub mod clock;
+pub mod create;
 pub mod effect;
 pub mod event;
 pub mod feasibility;
+pub mod guard;
+mod hear;
 pub mod plan;
+mod progress;
+mod retry;
+mod say;
 pub mod state;
+mod step;
+mod targets;
 pub mod timing;
+mod turn;
+pub mod view;
 
+pub use create::{Start, op_id};
 pub use effect::Effect;
 pub use event::Event;
 pub use feasibility::make as make_plan;
 pub use plan::Plan;
 pub use state::{Condition, Kind, Refused, Rollout, State, Step};
+pub use step::step;
+pub use view::View;

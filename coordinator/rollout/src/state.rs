@@ -177,6 +177,10 @@ pub struct Host {
     pub unchanged: bool,
     /// The operation under way or the last one.
     pub op: OpId,
+    /// How often an operation was tried this way; a failure of the network is tried again.
+    pub attempt: u32,
+    /// No earlier than this is the next try.
+    pub not_before: Option<Timestamp>,
     /// Which way it goes.
     pub way: Way,
     /// What is asked of the host.
@@ -211,8 +215,35 @@ pub struct Host {
     pub gone: bool,
     /// Whether the host reported since the coordinator started.
     pub reported: bool,
-    /// When the rollout last told this host something that it has not yet acted on.
-    pub sent_at: Option<Timestamp>,
+    /// The rollout took its operation back before it had failed: how it then ends is no failure of the release.
+    pub aborted: bool,
+    /// Not healthy by its deadline: a failure, even if it still goes back by itself.
+    pub overdue: bool,
+    /// What the rollout last told this host and the host has not yet acted on.
+    pub sent: Option<Sent>,
+}
+
+/// A message that a host has not yet acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Which.
+    pub what: Said,
+    /// When it was last sent.
+    pub at: Timestamp,
+}
+
+/// The four things that a rollout tells a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// Stage this.
+    Assign,
+    /// Go out of service.
+    Permit,
+    /// Keep it.
+    Confirm,
+    /// Drop it.
+    Abort,
 }
 
 /// A rollout: moving a set of hosts of one app to a release.

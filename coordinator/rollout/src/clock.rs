@@ -1,0 +1,223 @@
+//! Deadlines: absent hosts, overdue hosts, recovery, and the clocks of progress that stand still in a pause.
+
+use windlass_proto::id::HostName;
+use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::spec::Absent;
+use windlass_proto::time::{Span, Timestamp};
+
+use crate::budget::max_unavailable;
+use crate::effect::Effect;
+use crate::state::{BatchStep, Condition, Host, Part, State};
+use crate::turn::Turn;
+
+/// How long hosts have to report after the coordinator started again.
+pub const RECOVERY: Span = Span::secs(30);
+
+/// Longest that a host that was never touched is waited for under `absent: skip` and `count_as_failed`.
+pub const ABSENCE: Span = Span::secs(60);
+
+/// A message that a host has not acted on is sent again after so long.
+pub const RESEND: Span = Span::secs(5);
+
+/// The host keeps `healthy_deadline` itself; this much later the rollout stops believing that it does.
+const SLACK: Span = Span::secs(10);
+
+impl Turn {
+    /// The coordinator started again: no host is connected, and what it was doing may have ended.
+    pub(crate) fn recovered(&mut self, epoch: u64) {
+        let now = self.now;
+        self.r.epoch = self.r.epoch.max(epoch);
+        if self.r.ended() || self.r.state == State::Validating {
+            return;
+        }
+        for host in self.r.hosts.values_mut() {
+            (host.reported, host.sent) = (false, None);
+            // What passed while nobody was looking is not held against the hosts.
+            host.permit_at = host.permit_at.map(|_| now);
+        }
+        self.r.progress_since = now;
+        self.r.back_until = self.r.back_until.map(|_| now.after(self.r.spec.failure.rollback.deadline));
+        self.r.recovery_until = Some(now.after(RECOVERY));
+        if self.r.forward() {
+            self.r.conditions.insert(Condition::Recovery);
+        }
+        self.log("rollout.recovered", None, "the coordinator started again; waiting for the hosts' reports");
+    }
+
+    /// Ends the condition Recovery when every host has reported or the time is over.
+    pub(crate) fn recover(&mut self) {
+        let Some(until) = self.r.recovery_until else { return };
+        let now = self.now;
+        let missing = |host: &Host| !host.reported && !host.gone && host.silent_since.is_none();
+        if self.r.hosts.values().any(missing) && now < until {
+            return;
+        }
+        let absent: Vec<HostName> =
+            self.r.hosts.iter().filter(|(_, host)| missing(host)).map(|(name, _)| name.clone()).collect();
+        for name in &absent {
+            if let Some(host) = self.r.hosts.get_mut(name) {
+                host.silent_since = Some(now);
+            }
+            self.log("host.silent", Some(name), "not heard of since the coordinator started again");
+        }
+        self.r.recovery_until = None;
+        self.r.conditions.remove(&Condition::Recovery);
+    }
+
+    /// Stops the clocks of progress while the rollout is held, and starts them where they stood.
+    pub(crate) fn clocks(&mut self) {
+        let held = self.r.forward() && self.r.held();
+        match (held, self.r.paused_since) {
+            (true, None) => self.r.paused_since = Some(self.now),
+            (false, Some(since)) => {
+                let pause = self.now.since(since);
+                self.r.paused_since = None;
+                self.r.progress_since = self.r.progress_since.after(pause).min(self.now);
+                if let State::Progressing { batch, step: BatchStep::Baking { until } } = self.r.state {
+                    let until = until.after(pause);
+                    self.r.state = State::Progressing { batch, step: BatchStep::Baking { until } };
+                }
+                // Hosts that have not taken their permit yet got none of it again while the rollout was held.
+                for host in self.r.hosts.values_mut().filter(|host| host.phase == Phase::Staged) {
+                    host.permit_at = host.permit_at.map(|at| at.after(pause));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Silent hosts: excused, failed or waited for.
+    pub(crate) fn absences(&mut self) {
+        let now = self.now;
+        let absent = self.r.spec.targets.absent;
+        let limit = max_unavailable(&self.r.spec, crate::batches::count(self.r.hosts.len())).max(1);
+        let planned = |host: &Host| host.gone && host.silent_since.is_none();
+        let mut left = self.r.hosts.values().filter(|host| host.gone && !planned(host)).count();
+        let overdue: Vec<HostName> = self
+            .r
+            .hosts
+            .iter()
+            .filter(|(_, host)| !host.gone && self.absence_ends(host).is_some_and(|at| now >= at))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in overdue {
+            let Some(host) = self.r.hosts.get_mut(&name) else { continue };
+            let pending = host.part == Part::Stage;
+            if host.in_flight() {
+                // It will go back by itself unless it was confirmed; either way nobody can say.
+                (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
+                host.fault.get_or_insert(Fault::Transport);
+                host.reason = format!("not heard of since it was {}", host.phase);
+                let reason = host.reason.clone();
+                self.log("host.lost", Some(&name), reason);
+            } else if pending && absent == Absent::CountAsFailed {
+                (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
+                host.fault = Some(Fault::Transport);
+                host.reason = "silent (absent: count_as_failed)".into();
+                self.log("host.lost", Some(&name), "silent; counts as failed");
+            } else if absent == Absent::Skip && crate::batches::count(left) < limit {
+                left += 1;
+                self.excuse(&name, "silent (absent: skip)");
+            }
+        }
+    }
+
+    /// Lets a host leave the denominators; an untouched one leaves the rollout.
+    pub(crate) fn excuse(&mut self, name: &HostName, why: &str) {
+        let Some(host) = self.r.hosts.get_mut(name) else { return };
+        host.gone = true;
+        if host.part == Part::Stage {
+            (host.part, host.outcome) = (Part::Settled, Some(Outcome::Skipped));
+            host.reason = why.into();
+            self.log("host.skipped", Some(name), why);
+        } else {
+            self.log("host.gone", Some(name), format!("{why}; no longer counted"));
+        }
+    }
+
+    /// When the rollout stops waiting for a silent host.
+    fn absence_ends(&self, host: &Host) -> Option<Timestamp> {
+        let since = host.silent_since?;
+        let healthy = self.r.spec.strategy.healthy_deadline;
+        if host.in_flight() {
+            return Some(host.permit_at.unwrap_or(since).max(since).after(healthy));
+        }
+        let waits = self.r.spec.targets.absent == Absent::Wait;
+        let through = matches!(host.outcome, Some(outcome) if outcome != Outcome::Confirmed);
+        (!waits && !through).then(|| since.after(Span(ABSENCE.0.min(healthy.0))))
+    }
+
+    /// Hosts that should have been healthy by now are told to go back, and count as failed.
+    pub(crate) fn host_deadlines(&mut self) {
+        let now = self.now;
+        let late: Vec<HostName> = self
+            .r
+            .hosts
+            .iter()
+            .filter(|(_, host)| self.host_deadline(host).is_some_and(|at| now >= at))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in late {
+            let deadline = self.r.spec.strategy.healthy_deadline;
+            let Some(host) = self.r.hosts.get_mut(&name) else { continue };
+            if host.part == Part::Go && !matches!(host.phase, Phase::Reverting | Phase::Undraining) {
+                (host.part, host.overdue, host.sent) = (Part::Abort, true, None);
+                let detail =
+                    if host.detail.is_empty() { String::new() } else { format!(" ({})", host.detail) };
+                host.reason = format!("not healthy within {deadline}; it was {}{detail}", host.phase);
+                host.fault.get_or_insert(Fault::App);
+            } else {
+                (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
+                host.reason = format!("going back has not ended; it was {}", host.phase);
+                host.fault.get_or_insert(Fault::Agent);
+            }
+            let reason = host.reason.clone();
+            self.log("host.overdue", Some(&name), reason);
+        }
+    }
+
+    fn host_deadline(&self, host: &Host) -> Option<Timestamp> {
+        // On trial the confirm is under way, and the host itself ends a trial that lasts too long.
+        if !host.in_flight() || host.silent_since.is_some() || host.phase == Phase::Trial {
+            return None;
+        }
+        // A permit that is not sent again while the rollout is held cannot be late.
+        if self.r.held() && host.phase == Phase::Staged {
+            return None;
+        }
+        let healthy = self.r.spec.strategy.healthy_deadline;
+        let returning =
+            host.part == Part::Abort || matches!(host.phase, Phase::Reverting | Phase::Undraining);
+        let allowed = if returning { healthy * 2 } else { healthy };
+        host.permit_at.map(|at| at.after(allowed).after(SLACK))
+    }
+
+    /// Asks to be woken when the next of all these is due.
+    pub(crate) fn timer(&mut self) {
+        if self.r.ended() || self.r.state == State::Validating {
+            return;
+        }
+        let strategy = &self.r.spec.strategy;
+        let mut due: Vec<Timestamp> =
+            [self.r.recovery_until, self.r.back_until].into_iter().flatten().collect();
+        if self.r.forward() && !self.r.held() {
+            due.push(self.r.progress_since.after(strategy.progress_deadline));
+            if let State::Progressing { step: BatchStep::Baking { until }, .. } = self.r.state {
+                due.push(until);
+            }
+        }
+        for host in self.r.hosts.values() {
+            due.extend(host.sent.map(|sent| sent.at.after(RESEND)));
+            due.extend(host.not_before.filter(|at| *at > self.now));
+            if self.r.forward() {
+                due.extend(self.host_deadline(host));
+                due.extend(self.absence_ends(host).filter(|_| !host.gone));
+            }
+        }
+        // What is overdue and waits for something else must not make the shell spin.
+        let soon = self.now.after(Span::secs(1));
+        if let Some(at) = due.into_iter().map(|at| if at > self.now { at } else { soon }).min() {
+            self.effects.push(Effect::SetTimer { at });
+        }
+    }
+}

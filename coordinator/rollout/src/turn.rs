@@ -1,0 +1,144 @@
+//! What one step works on: the rollout in change, the time, and the effects so far.
+
+use windlass_proto::id::HostName;
+use windlass_proto::phase::{Fault, Outcome};
+use windlass_proto::time::Timestamp;
+
+use crate::check::names;
+use crate::effect::Effect;
+use crate::state::{Condition, Host, Part, Rollout, State, Way};
+
+/// Longest text of a host or of a failure that is kept.
+const TEXT: usize = 1000;
+
+pub(crate) struct Turn {
+    pub(crate) r: Rollout,
+    pub(crate) now: Timestamp,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Turn {
+    pub(crate) fn log(&mut self, kind: &'static str, host: Option<&HostName>, message: impl Into<String>) {
+        self.effects.push(Effect::Event { kind, host: host.cloned(), message: cut(message) });
+    }
+
+    /// Ends the rollout.
+    pub(crate) fn end(&mut self, state: State, message: impl Into<String>) {
+        let kind = match state {
+            State::Succeeded => "rollout.succeeded",
+            State::RolledBack => "rollout.rolled_back",
+            State::RollbackFailed => "rollout.rollback_failed",
+            State::Cancelled => "rollout.cancelled",
+            _ => "rollout.failed",
+        };
+        self.r.state = state;
+        self.r.ended_at = Some(self.now);
+        self.r.conditions.clear();
+        self.r.paused.clear();
+        (self.r.paused_since, self.r.recovery_until, self.r.back_until) = (None, None, None);
+        // What was not heard of until now is told to drop the operation, should it ever come back.
+        for host in self.r.hosts.values_mut() {
+            match (host.part, host.outcome) {
+                (Part::Settled, Some(Outcome::Lost)) if host.touched => host.part = Part::Abort,
+                (Part::Stage, _) => host.part = Part::Released,
+                _ => {}
+            }
+        }
+        self.log(kind, None, message);
+        self.effects.push(Effect::Ended { state });
+    }
+}
+
+/// Cuts a text that came from outside at a character's border.
+pub(crate) fn cut(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > TEXT {
+        let end = (0..=TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+impl Rollout {
+    /// Whether it moves forward.
+    pub(crate) const fn forward(&self) -> bool {
+        matches!(self.state, State::Preparing | State::Progressing { .. } | State::Promoting)
+    }
+
+    /// Whether nothing new may be begun on the way forward.
+    pub(crate) fn held(&self) -> bool {
+        self.conditions.contains(&Condition::Manual) || self.conditions.contains(&Condition::Recovery)
+    }
+
+    /// Hosts that count: all but those that were excused or left.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+        self.hosts.iter().filter(|(_, host)| host.is_member())
+    }
+
+    /// Number of hosts that count.
+    pub(crate) fn total(&self) -> u32 {
+        crate::batches::count(self.members().count())
+    }
+
+    /// Hosts that failed on the way forward.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+        self.hosts.iter().filter(|(_, host)| host.has_failed())
+    }
+
+    /// Names and reasons of the first failed hosts.
+    pub(crate) fn failures(&self) -> String {
+        let failed: Vec<_> = self.failed().collect();
+        let shown = failed.iter().take(3).map(|(name, host)| format!("{name}: {}", host.why()));
+        let shown = shown.collect::<Vec<_>>().join("; ");
+        match failed.len() {
+            0..=3 => shown,
+            _ => format!("{shown}; also {}", names(failed[3..].iter().map(|(name, _)| *name))),
+        }
+    }
+
+    /// Hosts whose digest failed for the app's own fault: what the poison list counts.
+    pub fn app_failures(&self) -> impl Iterator<Item = &HostName> {
+        self.failed().filter(|(_, host)| host.fault == Some(Fault::App)).map(|(name, _)| name)
+    }
+}
+
+impl Host {
+    pub(crate) fn is_member(&self) -> bool {
+        !self.gone && self.outcome != Some(Outcome::Skipped)
+    }
+
+    /// Out of service by leave of the rollout, as far as is known.
+    pub(crate) const fn in_flight(&self) -> bool {
+        matches!(self.part, Part::Go | Part::Abort) && self.outcome.is_none()
+    }
+
+    /// Through and provably on what its operation moved it to.
+    pub(crate) fn is_on(&self, target: &windlass_proto::release::ReleaseRef) -> bool {
+        self.attested == Some(target.digest)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        let bad = matches!(
+            self.outcome,
+            Some(
+                Outcome::Reverted
+                    | Outcome::AlreadyReverted
+                    | Outcome::Failed
+                    | Outcome::Quarantined
+                    | Outcome::Lost
+            )
+        );
+        let ours = self.part == Part::Released || self.aborted;
+        self.way == Way::Forward && (self.overdue || bad && !ours)
+    }
+
+    /// Why it failed, in words.
+    pub(crate) fn why(&self) -> String {
+        match (self.reason.is_empty(), self.outcome) {
+            (false, _) => self.reason.clone(),
+            (true, Some(outcome)) => outcome.to_string(),
+            (true, None) => "no reason given".into(),
+        }
+    }
+}
