@@ -204,6 +204,7 @@ impl Machine {
             let step = RevertStep::Waiting { until: self.now.boot.after(backoff(attempt)) };
             self.enter(Progress::Reverting { goal, step, attempt });
             self.complain(reason);
+            self.overtake();
             self.ask(Effect::StopProbes);
         } else {
             self.old_did_not_come_up(reason);

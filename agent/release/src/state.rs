@@ -26,11 +26,12 @@ pub struct State {
     pub epoch: u64,
     /// The highest counter of a release whose signature was verified here.
     pub counter: u64,
-    /// Names the effects of the latest step that gave an answered effect; see [`crate::Event`].
+    /// Names the effects of the latest step that began something on the host lane; see [`crate::Event`]. What is in
+    /// flight under another turn is to be cancelled.
     pub turn: u64,
-    /// The turn that started or adopted the process.
+    /// The turn that started or adopted the process; 0 when nothing is to run.
     pub run_turn: u64,
-    /// The turn that asked for the probes being made.
+    /// The turn that asked for the probes being made; 0 when none are.
     pub probe_turn: u64,
     /// What `current` names.
     pub current: Option<ReleaseRef>,

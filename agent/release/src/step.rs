@@ -83,6 +83,8 @@ impl Machine {
             | Progress::Trial { .. } => self.forward_done(done),
             Progress::Undraining { .. } => self.undrain_done(&done),
             Progress::Reverting { .. } => self.revert_done(&done),
+            // Out of service now: the report changes.
+            Progress::Quarantined if done == Done::Stopped => Ok(()),
             Progress::Quarantined => Err(self.not_now()),
             _ => self.supervision_done(&done),
         }
@@ -105,7 +107,10 @@ impl Machine {
             }
             Progress::Undraining { .. } => self.undrain_failed(reason),
             Progress::Reverting { .. } => self.revert_failed(reason),
-            Progress::Quarantined => Err(self.not_now()),
+            Progress::Quarantined => {
+                self.complain(reason);
+                Ok(())
+            }
             _ => self.supervision_failed(reason),
         }
     }
@@ -185,18 +190,26 @@ impl Machine {
 
     /// Asks the shell for something, under a new turn where an answer is expected.
     pub(crate) fn ask(&mut self, effect: Effect) {
-        let probe = matches!(effect, Effect::Probe { .. });
-        if (effect.is_answered() || probe) && !self.asked {
+        if effect.is_answered() || matches!(effect, Effect::Probe { .. }) {
+            self.overtake();
+        }
+        let turn = self.state.turn;
+        match effect {
+            Effect::Probe { .. } => self.state.probe_turn = turn,
+            Effect::StopProbes => self.state.probe_turn = 0,
+            Effect::Start { .. } | Effect::Adopt { .. } => self.state.run_turn = turn,
+            Effect::Stop { .. } => self.state.run_turn = 0,
+            _ => {}
+        }
+        self.effects.push(effect);
+    }
+
+    /// Begins a new turn, if this step has not: what is in flight no longer matters.
+    pub(crate) const fn overtake(&mut self) {
+        if !self.asked {
             self.state.turn += 1;
             self.asked = true;
         }
-        if probe {
-            self.state.probe_turn = self.state.turn;
-        }
-        if matches!(effect, Effect::Start { .. } | Effect::Adopt { .. }) {
-            self.state.run_turn = self.state.turn;
-        }
-        self.effects.push(effect);
     }
 
     pub(crate) const fn not_now(&self) -> Refused {

@@ -108,6 +108,7 @@ impl Machine {
     }
 
     fn start_later(&mut self) {
+        self.overtake();
         let until = self.now.boot.after(backoff(self.state.restarts.max(1)));
         self.state.supervision = Supervision::Waiting { until };
     }
