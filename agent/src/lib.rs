@@ -30,6 +30,7 @@ pub mod command;
 pub mod config;
 pub mod durable;
 pub mod file;
+pub mod held;
 pub mod journal;
 pub mod layout;
 pub mod link;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use windlass_proto::digest::Digest;
-use windlass_proto::limits::{MANIFEST_BYTES, MESSAGE_BYTES};
+use windlass_proto::limits::{ENVELOPE_BYTES, MESSAGE_BYTES};
 use windlass_proto::phase::Fault;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{ChunkBatch, FetchChunksRequest, FetchEnvelopeRequest};
@@ -119,8 +119,6 @@ enum Attempt {
     Final(FetchError),
 }
 
-/// Largest envelope: a manifest in base64 and room for signatures.
-const ENVELOPE_BYTES: usize = MANIFEST_BYTES / 3 * 4 + 64 * 1024;
 /// Requests under way at once: enough to hide a round trip.
 const IN_FLIGHT: usize = 4;
 /// Most chunks of one request.

@@ -2,16 +2,27 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | [`beneath`] | a directory that nothing in it can leave |
+//! | [`stage`] | the whole way, and what is left when it ends early |
+//! | [`accept`] | may this host take this release |
+//! | [`room`] | is there room for it |
 //! | [`fetch`] | envelope and chunks from the coordinator |
-//! | [`sources`] | what the host has already |
+//! | [`sources`], [`remains`] | what the host has already |
 //! | [`unpack`] | writing and verifying the tree |
 //! | [`intact`] | is a tree what its manifest says |
+//! | [`beneath`] | a directory that nothing in it can leave |
 //! | [`pool`] | the few threads for it |
 
+pub mod accept;
 pub mod beneath;
 pub mod fetch;
 pub mod intact;
 pub mod pool;
+pub mod remains;
+pub mod room;
 pub mod sources;
+pub mod stage;
 pub mod unpack;
+
+pub use fetch::Patience;
+pub(crate) use stage::staged_release;
+pub use stage::{Order, PolicyError, StageError, Staged, Stager};

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::Mode;
-use windlass_proto::bundle::{Chunk, EntryKind, Manifest};
+use windlass_proto::bundle::{Chunk, Decompressor, EntryKind, Manifest};
 use windlass_proto::digest::Digest;
 use windlass_proto::phase::Fault;
 
@@ -192,19 +192,14 @@ impl Unpacking {
 
     /// Takes chunks as they came, compressed. Returns how many were new.
     pub fn put<'a>(&self, chunks: impl Iterator<Item = (Digest, &'a [u8])>) -> Result<usize, UnpackError> {
-        let mut decompressor = zstd::bulk::Decompressor::new().map_err(io_error("."))?;
+        let mut decompressor = Decompressor::new().map_err(io_error("."))?;
         let mut pen = Pen::default();
         let mut new = 0;
         for (digest, compressed) in chunks {
             self.check_cancelled()?;
             let wanted = self.wanted.get(&digest).ok_or(UnpackError::Unasked(digest))?;
-            // A capacity of the signed length: a bomb cannot yield more.
-            let data = decompressor
-                .decompress(compressed, wanted.length as usize)
-                .map_err(|_| UnpackError::WrongChunk(digest))?;
-            if data.len() != wanted.length as usize || Digest::of(&data) != digest {
-                return Err(UnpackError::WrongChunk(digest));
-            }
+            let chunk = Chunk { digest, length: wanted.length };
+            let data = decompressor.open(&chunk, compressed).map_err(|_| UnpackError::WrongChunk(digest))?;
             if wanted.written.swap(true, Ordering::AcqRel) {
                 continue;
             }

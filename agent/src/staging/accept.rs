@@ -1,0 +1,119 @@
+//! May this host take this release? Judged on the host, from the signed manifest and the host's own policy, whatever the
+//! coordinator says.
+
+use windlass_proto::bundle::{Envelope, EnvelopeError, Manifest, Trust, Untrusted, Verified};
+use windlass_proto::id::AppName;
+use windlass_proto::phase::Fault;
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::Runtime;
+
+use crate::config::HostPolicy;
+use crate::runtime::RuntimeError;
+use crate::runtime::user;
+
+/// Why a release is refused here.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are no envelope.
+    #[error("the envelope of {release} is refused")]
+    Envelope {
+        /// The release.
+        release: ReleaseRef,
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// No pinned author vouches for it.
+    #[error("{release} is refused")]
+    Untrusted {
+        /// The release.
+        release: ReleaseRef,
+        /// Why.
+        source: Untrusted,
+    },
+    /// Signed, but not what the order names.
+    #[error("the order names {ordered} with counter {}, the signed manifest is {signed} with counter {}", ordered.counter, signed.counter)]
+    Different {
+        /// As ordered.
+        ordered: ReleaseRef,
+        /// As signed.
+        signed: ReleaseRef,
+    },
+    /// Older than what this host has seen.
+    #[error("{release} has counter {}, this host has seen {seen}; only a rollback to a release confirmed here may go lower", release.counter)]
+    Counter {
+        /// The release.
+        release: ReleaseRef,
+        /// Highest seen.
+        seen: u64,
+    },
+    /// The host does not run this app.
+    #[error("this host does not allow app {app}; policy.apps in agent.toml says which")]
+    App {
+        /// The app.
+        app: AppName,
+    },
+    /// The host does not run it as this user.
+    #[error(transparent)]
+    User(#[from] RuntimeError),
+}
+
+impl Refusal {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::User(error) => error.fault(),
+            _ => Fault::Policy,
+        }
+    }
+}
+
+/// What an order asks, as far as acceptance cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The release.
+    pub release: ReleaseRef,
+    /// Going back on purpose.
+    pub rollback: bool,
+    /// Whether the release was confirmed on this host before.
+    pub confirmed_here: bool,
+    /// Highest counter of the app that this host has seen.
+    pub seen: u64,
+}
+
+/// Believes an envelope if enough pinned authors signed it.
+pub fn believe(bytes: &[u8], trust: &Trust, asked: &ReleaseRef) -> Result<Verified, Refusal> {
+    let release = || asked.clone();
+    let envelope =
+        Envelope::decode(bytes).map_err(|source| Refusal::Envelope { release: release(), source })?;
+    envelope.verify(trust).map_err(|source| Refusal::Untrusted { release: release(), source })
+}
+
+/// Compares a believed manifest with the order and with the host's policy.
+pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result<(), Refusal> {
+    let signed = verified.release_ref();
+    if signed != asked.release {
+        return Err(Refusal::Different { ordered: asked.release.clone(), signed });
+    }
+    if signed.counter < asked.seen && !(asked.rollback && asked.confirmed_here) {
+        return Err(Refusal::Counter { release: signed, seen: asked.seen });
+    }
+    if !policy.allows_app(&signed.app) {
+        return Err(Refusal::App { app: signed.app });
+    }
+    check_user(verified.manifest(), policy)
+}
+
+fn check_user(manifest: &Manifest, policy: &HostPolicy) -> Result<(), Refusal> {
+    match &manifest.release.runtime {
+        Runtime::Process { user, .. } => {
+            user::resolve(user.as_deref(), policy, &manifest.app)?;
+            Ok(())
+        }
+        Runtime::Static { reload } if reload.is_empty() => Ok(()),
+        // The reload command runs as the agent.
+        Runtime::Static { .. } => {
+            user::resolve(None, policy, &manifest.app)?;
+            Ok(())
+        }
+    }
+}

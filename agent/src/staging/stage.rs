@@ -1,0 +1,416 @@
+//! The whole way of a release onto this host.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use windlass_proto::bundle::{AuthorPublicKey, EntryKind, Manifest, Trust, Verified};
+use windlass_proto::id::OpId;
+use windlass_proto::phase::Fault;
+use windlass_proto::release::ReleaseRef;
+
+use super::accept::{self, Asked, Refusal};
+use super::fetch::{FetchError, Fetcher, Patience};
+use super::remains;
+use super::room::{self, Need, NoRoom};
+use super::sources::Sources;
+use super::unpack::{UnpackError, Unpacking};
+use crate::config::HostPolicy;
+use crate::durable;
+use crate::held::{self, HeldError};
+use crate::layout::{ENVELOPE, Layout, TREE};
+
+/// An order to stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The operation; names the staging directory.
+    pub op: OpId,
+    /// The release.
+    pub release: ReleaseRef,
+    /// Going back on purpose.
+    pub rollback: bool,
+    /// Whether the release was confirmed on this host before, as journal or store know; the mark in its directory counts
+    /// as well.
+    pub confirmed_here: bool,
+    /// Highest counter of the app that this host has seen, as the journal knows.
+    pub seen: u64,
+}
+
+/// A release that is complete on this host, and what it took.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// Its manifest, believed.
+    pub manifest: Manifest,
+    /// Bytes that came over the network.
+    pub bytes_fetched: u64,
+    /// Bytes linked or copied from what the host had.
+    pub bytes_reused: u64,
+    /// Files that are hard links to those of another release.
+    pub files_linked: u64,
+    /// How long it took.
+    pub took: std::time::Duration,
+    /// It was complete before.
+    pub already_held: bool,
+}
+
+/// Why a release could not be staged. Nothing of it is left but remains of a broken connection.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// This host does not take it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is too little room.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// It did not arrive.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It could not be written, or is not what its manifest says.
+    #[error("{release} could not be unpacked")]
+    Unpack {
+        /// The release.
+        release: ReleaseRef,
+        /// Why.
+        source: UnpackError,
+    },
+    /// The filesystem refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread of ours ended by itself.
+    #[error("a thread that stages failed")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+impl StageError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Refused(refusal) => refusal.fault(),
+            Self::NoRoom(_) | Self::Io { .. } => Fault::Host,
+            Self::Fetch(error) => error.fault(),
+            Self::Unpack { source, .. } => source.fault(),
+            Self::Thread(_) => Fault::Agent,
+        }
+    }
+
+    /// The whole chain in one sentence.
+    pub fn reason(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+
+    /// Whether what has arrived is good and worth keeping for another attempt.
+    const fn leaves_remains(&self) -> bool {
+        matches!(
+            self,
+            Self::Fetch(FetchError::Interrupted { .. } | FetchError::TooSlow { .. } | FetchError::Cancelled)
+                | Self::Unpack { source: UnpackError::Cancelled, .. }
+        )
+    }
+}
+
+/// A policy whose keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Not a key.
+    #[error("policy.author_keys in agent.toml")]
+    Key(#[from] windlass_proto::bundle::KeyError),
+    /// An impossible threshold.
+    #[error("policy.threshold in agent.toml")]
+    Threshold(#[from] windlass_proto::bundle::dsse::InvalidThreshold),
+}
+
+/// Stages releases on this host.
+#[derive(Debug, Clone)]
+pub struct Stager {
+    layout: Layout,
+    policy: Arc<HostPolicy>,
+    trust: Arc<Trust>,
+    patience: Patience,
+}
+
+impl Stager {
+    /// A stager that believes the policy's author keys.
+    pub fn new(layout: Layout, policy: HostPolicy, patience: Patience) -> Result<Self, PolicyError> {
+        let keys = policy.author_keys.iter().map(|key| key.parse::<AuthorPublicKey>());
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let trust = Arc::new(Trust::new(keys, policy.threshold)?);
+        Ok(Self { layout, policy: Arc::new(policy), trust, patience })
+    }
+
+    /// Brings a release onto this host. At once done when it is there and intact; can be repeated at will. On `cancel`,
+    /// or when the future is dropped, writing stops soon.
+    pub async fn stage(
+        &self,
+        channel: Channel,
+        order: &Order,
+        cancel: CancellationToken,
+    ) -> Result<Staged, StageError> {
+        let started = Instant::now();
+        let held = self.clone();
+        let held_order = order.clone();
+        if let Some(manifest) = blocking(move || held.already_held(&held_order)).await? {
+            let took = started.elapsed();
+            tracing::info!(op = %order.op, release = %order.release, "release already held");
+            return Ok(Staged {
+                manifest,
+                bytes_fetched: 0,
+                bytes_reused: 0,
+                files_linked: 0,
+                took,
+                already_held: true,
+            });
+        }
+        let fetcher = Fetcher::new(channel, order.release.digest, self.patience.clone(), cancel);
+        let envelope = fetcher.envelope().await?;
+        let result = self.fetch_and_unpack(&fetcher, order, envelope).await;
+        let cleaner = self.clone();
+        let (order_of, staging) = (order.clone(), self.layout.staging_of(&order.op));
+        let (manifest, unpacking) = match result {
+            Ok(staged) => staged,
+            Err(error) => {
+                let keep = error.leaves_remains();
+                let cleaned = blocking(move || {
+                    let ReleaseRef { app, digest, .. } = &order_of.release;
+                    let cleaned = match keep {
+                        true => remains::keep_or_wipe(&cleaner.layout, &staging, app, digest),
+                        false => durable::remove_tree(&staging),
+                    };
+                    cleaned.map_err(io_error("remove", &staging))
+                });
+                if let Err(left) = cleaned.await {
+                    tracing::warn!(op = %order.op, error = left.reason(), "staging directory left behind");
+                }
+                return Err(error);
+            }
+        };
+        let staged = Staged {
+            manifest,
+            bytes_fetched: fetcher.received(),
+            bytes_reused: unpacking.reused(),
+            files_linked: unpacking.linked(),
+            took: started.elapsed(),
+            already_held: false,
+        };
+        tracing::info!(
+            op = %order.op,
+            release = %order.release,
+            bytes_fetched = staged.bytes_fetched,
+            bytes_reused = staged.bytes_reused,
+            files_linked = staged.files_linked,
+            seconds = staged.took.as_secs_f64(),
+            "release staged"
+        );
+        Ok(staged)
+    }
+
+    async fn fetch_and_unpack(
+        &self,
+        fetcher: &Fetcher,
+        order: &Order,
+        envelope: Vec<u8>,
+    ) -> Result<(Manifest, Arc<Unpacking>), StageError> {
+        let this = self.clone();
+        let begun = order.clone();
+        let (manifest, unpacking) = blocking(move || {
+            let verified = accept::believe(&envelope, &this.trust, &begun.release)?;
+            accept::accept(&verified, &this.asked(&begun), &this.policy)?;
+            this.begin(&begun, &verified, &envelope)
+        })
+        .await?;
+        // A future that is dropped takes its threads with it.
+        let _guard = CancelOnDrop(unpacking.clone());
+        fetcher.chunks(&unpacking).await.map_err(|error| match error {
+            FetchError::Unpack(source) => StageError::Unpack { release: order.release.clone(), source },
+            other => other.into(),
+        })?;
+        let this = self.clone();
+        let finished = order.clone();
+        let done = unpacking.clone();
+        blocking(move || this.finish(&finished, &done)).await?;
+        Ok((manifest, unpacking))
+    }
+
+    /// The release's manifest if it is here, intact and still allowed. A damaged one is put away.
+    fn already_held(&self, order: &Order) -> Result<Option<Manifest>, StageError> {
+        let ReleaseRef { app, digest, .. } = &order.release;
+        let dir = self.layout.release(app, digest);
+        if !dir.exists() {
+            return Ok(None);
+        }
+        let intact = held::verify(&self.layout, app, digest);
+        let believed = std::fs::read(dir.join(ENVELOPE)).map_err(io_error("read", &dir));
+        match (intact, believed) {
+            (Ok(manifest), Ok(envelope)) => {
+                let verified = accept::believe(&envelope, &self.trust, &order.release)?;
+                accept::accept(&verified, &self.asked(order), &self.policy)?;
+                Ok(Some(manifest))
+            }
+            (intact, _) => {
+                if let Err(error @ HeldError::Flaw { .. }) = &intact {
+                    let error: &dyn std::error::Error = error;
+                    tracing::warn!(%app, %digest, error, "held release is damaged and is staged again");
+                }
+                durable::discard(&dir, &self.layout.trash()).map_err(io_error("put away", &dir))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn asked(&self, order: &Order) -> Asked {
+        let ReleaseRef { app, digest, .. } = &order.release;
+        let marked = crate::link::confirmed_at(&self.layout.release(app, digest)).is_some();
+        Asked {
+            release: order.release.clone(),
+            rollback: order.rollback,
+            confirmed_here: order.confirmed_here || marked,
+            seen: order.seen,
+        }
+    }
+
+    fn begin(
+        &self,
+        order: &Order,
+        verified: &Verified,
+        envelope: &[u8],
+    ) -> Result<(Manifest, Arc<Unpacking>), StageError> {
+        let manifest = verified.manifest().clone();
+        let app = &order.release.app;
+        self.layout.create_app(app).map_err(|error| StageError::Io {
+            action: "create",
+            path: error.path,
+            source: error.source,
+        })?;
+        let staging = self.layout.staging_of(&order.op);
+        if staging.exists() {
+            let wiped = remains::keep_or_wipe(&self.layout, &staging, app, &order.release.digest);
+            wiped.map_err(io_error("clear", &staging))?;
+        }
+        let sources = self.sources(app);
+        let need = need_of(&manifest, &sources, envelope.len());
+        room::check(self.layout.state(), need).map_err(io_error("look at", self.layout.state()))??;
+
+        let tree = staging.join(TREE);
+        std::fs::create_dir_all(&tree).map_err(io_error("create", &tree))?;
+        write_envelope(&staging.join(ENVELOPE), envelope).map_err(io_error("write", &staging))?;
+        let open = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        };
+        open(&tree, 0o755)
+            .and_then(|()| open(&staging, 0o755))
+            .map_err(io_error("change the mode of", &tree))?;
+        let unpacking = Unpacking::begin(&tree, manifest.clone(), &sources)
+            .map_err(|source| StageError::Unpack { release: order.release.clone(), source })?;
+        let mark = staging.join(remains::FETCHING);
+        std::fs::File::create(&mark).map_err(io_error("create", &mark))?;
+        Ok((manifest, Arc::new(unpacking)))
+    }
+
+    /// Complete releases of all apps, those of this app first, and remains.
+    fn sources(&self, app: &windlass_proto::id::AppName) -> Sources {
+        let mut sources = Sources::default();
+        let mut apps = held::apps(&self.layout);
+        apps.sort_by_key(|other| other != app);
+        for app in &apps {
+            for digest in held::digests(&self.layout, app) {
+                if let Ok(manifest) = held::manifest(&self.layout.release(app, &digest), &digest) {
+                    sources.add(&self.layout.tree(app, &digest), &manifest);
+                }
+            }
+        }
+        for remains in remains::list(&self.layout) {
+            if let Ok(manifest) = held::manifest(&remains.dir, &remains.digest) {
+                sources.add(&remains.dir.join(TREE), &manifest);
+            }
+        }
+        sources
+    }
+
+    /// Verifies the tree, makes it durable with one sync, and only then visible.
+    fn finish(&self, order: &Order, unpacking: &Unpacking) -> Result<(), StageError> {
+        let ReleaseRef { app, digest, .. } = &order.release;
+        let unpack = |source| StageError::Unpack { release: order.release.clone(), source };
+        unpacking.finish().map_err(unpack)?;
+        let staging = self.layout.staging_of(&order.op);
+        let mark = staging.join(remains::FETCHING);
+        std::fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
+        durable::sync_filesystem(&staging).map_err(io_error("sync", &staging))?;
+        let release = self.layout.release(app, digest);
+        durable::rename(&staging, &release).map_err(io_error("create", &release))?;
+        if let Err(error) = remains::drop_of(&self.layout, app) {
+            tracing::warn!(%app, %error, "remains not removed");
+        }
+        Ok(())
+    }
+}
+
+/// The release that a staging directory is for, by its envelope.
+pub(crate) fn staged_release(
+    dir: &Path,
+) -> Option<(windlass_proto::id::AppName, windlass_proto::digest::Digest)> {
+    let limit = windlass_proto::limits::ENVELOPE_BYTES as u64;
+    let bytes = crate::file::read_bounded(&dir.join(ENVELOPE), limit).ok()?;
+    let envelope = windlass_proto::bundle::Envelope::decode(&bytes).ok()?;
+    Some((envelope.unverified_manifest().ok()?.app, envelope.digest()))
+}
+
+struct CancelOnDrop(Arc<Unpacking>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// What must be written: all but the files that can be linked.
+fn need_of(manifest: &Manifest, sources: &Sources, envelope: usize) -> Need {
+    let mut need = Need::default();
+    need.add(envelope as u64);
+    for entry in &manifest.entries {
+        match &entry.kind {
+            EntryKind::File { executable, size, digest, .. }
+                if sources.file(digest, *executable).is_none() =>
+            {
+                need.add(*size);
+            }
+            EntryKind::File { .. } => {}
+            EntryKind::Directory {} => need.add(1),
+            EntryKind::Link { .. } => need.add(1),
+        }
+    }
+    need
+}
+
+fn write_envelope(path: &Path, envelope: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    file.write_all(envelope)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+) -> Result<T, StageError> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StageError {
+    let path = path.to_owned();
+    move |source| StageError::Io { action, path, source }
+}
