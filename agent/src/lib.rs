@@ -25,10 +25,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod args;
+pub mod attest;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod drain;
 pub mod durable;
+pub mod evidence;
+pub mod facts;
 pub mod file;
 pub mod held;
 pub mod journal;
@@ -36,6 +40,7 @@ pub mod layout;
 pub mod link;
 pub mod log;
 pub mod pidfd;
+pub mod probe;
 pub mod processes;
 pub mod retain;
 pub mod runtime;

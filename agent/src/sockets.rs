@@ -13,6 +13,7 @@ const LISTEN: &str = "0A";
 struct Socket<'a> {
     address: IpAddr,
     port: u16,
+    remote: &'a str,
     state: &'a str,
     inode: u64,
 }
@@ -35,9 +36,11 @@ fn for_each(mut each: impl FnMut(Socket<'_>)) {
 fn parse(line: &str) -> Option<Socket<'_>> {
     let mut fields = line.split_ascii_whitespace();
     let (address, port) = fields.nth(1)?.split_once(':')?;
-    let state = fields.nth(1)?;
+    let remote = fields.next()?;
+    let state = fields.next()?;
     let inode = fields.nth(5)?.parse().ok()?;
-    Some(Socket { address: parse_address(address)?, port: u16::from_str_radix(port, 16).ok()?, state, inode })
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some(Socket { address: parse_address(address)?, port, remote, state, inode })
 }
 
 /// The kernel prints each 32-bit word as a number of the host's byte order.
@@ -88,15 +91,16 @@ pub fn holder(address: IpAddr, port: u16) -> Option<String> {
     ))
 }
 
-/// Connections open on these ports of this address.
+/// Connections open on these ports of this address. The kernel gives the table out in pieces, between which it may
+/// change: so one connection may be listed twice, which is seen here, or not at all, which a second look shows.
 pub fn established(address: IpAddr, ports: &BTreeSet<u16>) -> u32 {
-    let mut count = 0;
+    let mut found = BTreeSet::new();
     for_each(|socket| {
         if socket.state == ESTABLISHED && ports.contains(&socket.port) && socket.address == address {
-            count += 1;
+            found.insert((socket.port, socket.remote.to_owned()));
         }
     });
-    count
+    u32::try_from(found.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,155 @@
+//! What is kept of a failed release before it is gone: log, probes, exit, link. Bounded, and on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use windlass_proto::id::OpId;
+use windlass_proto::limits::EVIDENCE_BYTES;
+use windlass_proto::phase::Evidence;
+
+use crate::clock;
+use crate::file::{self, FileError, read_bounded};
+use crate::probe::Transcript;
+use crate::runtime::process::in_words;
+use crate::shim::log::last_lines;
+use crate::shim::order::RunDir;
+
+/// Last log lines kept.
+const LOG_LINES: usize = 200;
+
+/// Most bytes of the log; the rest of [`EVIDENCE_BYTES`] is for all else, with room for JSON's escapes.
+const LOG_BYTES: usize = EVIDENCE_BYTES / 4;
+
+/// Most bytes of any other item.
+const ITEM_BYTES: usize = 4 * 1024;
+
+/// Operations whose evidence stays on the host.
+const KEPT: usize = 50;
+
+/// Where the evidence comes from.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The application's run directory.
+    pub run: &'a RunDir,
+    /// The last checks.
+    pub transcripts: Vec<Transcript>,
+    /// Target of `current`.
+    pub current: Option<PathBuf>,
+    /// The way to the coordinator, in words.
+    pub link: String,
+    /// Anything else worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// Collects what there is to know.
+pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
+    let now = clock::wall();
+    let item =
+        |kind: &str, at, text: String| Evidence { kind: kind.to_owned(), at, text: cut(text, ITEM_BYTES) };
+    let mut items = Vec::new();
+    if let Some(started) = scene.run.read_started() {
+        let exited = scene.run.read_exited(&started.mark);
+        let state = match &exited {
+            None if started.app.lives() => format!("running as pid {}", started.app.pid),
+            exited => in_words(exited.as_ref()),
+        };
+        let command = std::iter::once(started.program.display().to_string())
+            .chain(started.args.iter().cloned())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let at = exited.map_or(now, |exited| exited.at);
+        items.push(item(
+            "exit",
+            at,
+            format!("{} {}: {state}: {command}", started.release.app, started.release.version),
+        ));
+        let lines = last_lines(&started.log, LOG_LINES, LOG_BYTES);
+        if !lines.is_empty() {
+            items.push(Evidence { kind: "log".to_owned(), at: now, text: cut(lines.join("\n"), LOG_BYTES) });
+        }
+    }
+    items.extend(scene.transcripts.iter().map(|seen| item("probe", seen.at, seen.to_string())));
+    let current = scene.current.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
+    items.push(item("link", now, format!("current: {current}")));
+    if !scene.link.is_empty() {
+        items.push(item("note", now, format!("coordinator: {}", scene.link)));
+    }
+    items.extend(scene.notes.iter().map(|note| item("note", now, note.clone())));
+    items
+}
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let mut end = most;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+fn path_of(dir: &Path, op: &OpId) -> PathBuf {
+    dir.join(format!("{op}.json"))
+}
+
+/// Keeps the evidence of an operation, and forgets that of the oldest.
+pub fn keep(dir: &Path, op: &OpId, items: &[Evidence]) -> Result<(), FileError> {
+    file::make_dir(dir)?;
+    file::replace(&path_of(dir, op), &serde_json::to_vec(items).unwrap_or_default(), 0o600)?;
+    let mut all: Vec<(SystemTime, PathBuf)> = fs::read_dir(dir)
+        .map_err(file::at("list", dir))?
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    all.sort();
+    for (_, path) in &all[..all.len().saturating_sub(KEPT)] {
+        // What cannot be removed now is tried again with the next one.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// What was kept of an operation; nothing when nothing was.
+pub fn load(dir: &Path, op: &OpId) -> Vec<Evidence> {
+    read_bounded(&path_of(dir, op), 4 * EVIDENCE_BYTES as u64)
+        .ok()
+        .and_then(|content| serde_json::from_slice(&content).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_proto::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn evidence_is_kept_bounded_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = Evidence { kind: "note".into(), at: Timestamp(1), text: "x".into() };
+        for n in 0..60 {
+            keep(dir.path(), &OpId::new(format!("op{n}")).unwrap(), std::slice::from_ref(&item)).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), KEPT);
+        assert_eq!(load(dir.path(), &"op59".parse().unwrap()), [item]);
+        assert_eq!(load(dir.path(), &"never".parse().unwrap()), []);
+    }
+
+    #[test]
+    fn a_scene_without_anything_still_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().into());
+        let scene = Scene {
+            run: &run,
+            transcripts: vec![],
+            current: None,
+            link: String::new(),
+            notes: vec!["é".repeat(9000)],
+        };
+        let items = collect(&scene);
+        assert_eq!(items[0].text, "current: none");
+        assert!(items[1].text.len() <= ITEM_BYTES);
+    }
+}
