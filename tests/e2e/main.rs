@@ -1,1 +1,11 @@
-//! Real programs, real applications, real kills.
+//! Real programs, real applications, real kills. Each test has a fleet of its own; they run one at a time.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod demo;
+mod development_fleet;
+mod grpc;
+mod kills;
+mod prometheus;
+mod refusals;
+mod rollouts;
+mod trust;

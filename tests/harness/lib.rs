@@ -14,3 +14,9 @@ pub mod http;
 pub mod programs;
 pub mod run;
 pub mod wait;
+
+/// Says that a test was skipped, and why.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests should see it")]
+pub fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

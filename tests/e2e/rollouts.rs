@@ -1,0 +1,128 @@
+//! Rolling out, failing, rolling back: as an operator does it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use windlass_tests::app::App;
+use windlass_tests::fleet::{self, Fleet};
+use windlass_tests::http::free_port;
+use windlass_tests::wait::until;
+
+/// The processes that serve, by host.
+fn pids(fleet: &Fleet, app: &str) -> BTreeMap<String, i64> {
+    let rows = fleet.versions(app);
+    rows.into_iter().map(|(host, row)| (host, row["attested"]["pid"].as_i64().unwrap())).collect()
+}
+
+#[test]
+fn a_release_that_fails_reverts_by_itself_and_touches_no_other_host() {
+    let fleet = fleet::new().hosts(5).up();
+    let app = App::new("web", free_port(5));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    fleet.serves(app.port, "1.0");
+    let before = pids(&fleet, "web");
+
+    let bad = fleet.deploy(&app.configured("version=1.1\nready=no\n"), "1.1").expect(3);
+    assert!(bad.stderr.contains("readiness"), "the CLI says why:\n{}", bad.stderr);
+    fleet.serves(app.port, "1.0");
+
+    let rollout = fleet.newest_rollout().unwrap();
+    let rollout = fleet.json(&["rollout", "show", rollout["id"].as_str().unwrap()]);
+    let touched: Vec<&str> = rollout["hosts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|host| host["outcome"] == "reverted")
+        .map(|host| host["host"].as_str().unwrap())
+        .collect();
+    assert_eq!(touched.len(), 1, "only the first batch: {rollout}");
+    let after = pids(&fleet, "web");
+    for (host, pid) in &before {
+        assert_eq!(after[host] == *pid, host != touched[0], "{host}: untouched hosts keep their process");
+    }
+    let why = fleet.json(&["why", touched[0]]);
+    assert_eq!(why["fault"], "app");
+    assert!(why["cause"].as_str().unwrap().contains("readiness"), "{why}");
+    assert!(!why["evidence"].as_array().unwrap().is_empty(), "{why}");
+
+    // A release that crashes at once, and one that dies on trial or before.
+    fleet.deploy(&app.configured("version=1.2\ncrash=yes\n"), "1.2").expect(3);
+    fleet.deploy(&app.configured("version=1.3\ndie_after_ms=200\n"), "1.3").expect(3);
+    fleet.serves(app.port, "1.0");
+}
+
+#[test]
+fn rollback_takes_the_fleet_to_the_release_before() {
+    let fleet = fleet::new().hosts(3).up();
+    let app = App::new("web", free_port(3));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    fleet.deploy(&app.version("2.0"), "2.0").expect(0);
+    fleet.serves(app.port, "2.0");
+    fleet.windlass(&["rollback", "web", "--yes"]).expect(0);
+    fleet.serves(app.port, "1.0");
+    for (host, row) in fleet.versions("web") {
+        assert_eq!(row["version"], "1.0", "{host}");
+        assert_eq!(row["attested"]["ok"], true, "{host}: {row}");
+    }
+}
+
+#[test]
+fn versions_attests_what_runs_and_not_what_was_ordered() {
+    let fleet = fleet::new().hosts(2).up();
+    let app = App::new("web", free_port(2));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    let row = fleet.versions("web")["host-2"].clone();
+    let pid = row["attested"]["pid"].as_i64().unwrap();
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    assert_eq!(row["attested"]["exe"], exe.to_str().unwrap());
+    assert_eq!(row["attested"]["ok"], true);
+    assert!(exe.to_str().unwrap().contains(row["digest"].as_str().unwrap().trim_start_matches("b3:")), "{row}");
+
+    // The app is killed behind the agent's back: it is started again, and the new process is attested.
+    fleet::kill_hard(i32::try_from(pid).unwrap());
+    until("another process is attested", Duration::from_secs(30), || {
+        let row = fleet.versions("web")["host-2"].clone();
+        (row["attested"]["ok"] == true && row["attested"]["pid"].as_i64() != Some(pid)).then_some(())
+    });
+}
+
+#[test]
+fn an_absent_host_never_wedges_a_rollout() {
+    let fleet = fleet::new().hosts(3).up();
+    let app = App::new("web", free_port(3));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    fleet.host(3).kill();
+    until("the coordinator notices", Duration::from_secs(30), || {
+        let hosts = fleet.json(&["host", "list"]);
+        (hosts["hosts"][2]["state"] == "silent").then_some(())
+    });
+    fleet.deploy(&app.version("2.0"), "2.0").expect(0);
+    let rollout = fleet.newest_rollout().unwrap();
+    let rollout = fleet.json(&["rollout", "show", rollout["id"].as_str().unwrap()]);
+    let outcome = |name: &str| {
+        let hosts = rollout["hosts"].as_array().unwrap();
+        hosts.iter().find(|h| h["host"] == name).map(|h| h["outcome"].clone())
+    };
+    assert_eq!(outcome("host-1"), Some("confirmed".into()));
+    assert_eq!(outcome("host-3"), Some("skipped".into()), "excused by name: {rollout}");
+}
+
+#[test]
+fn pause_resume_and_abort_steer_a_rollout() {
+    let fleet = fleet::new().hosts(3).up();
+    let mut app = App::new("web", free_port(3));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    app.rollout = app.rollout.replace("min_healthy_time: 300ms", "min_healthy_time: 1s");
+    let deploy = fleet.deploy_start(&app.version("2.0"), "2.0");
+    let id = until("the rollout begins", Duration::from_secs(20), || {
+        let newest = fleet.newest_rollout()?;
+        (newest["to"]["version"] == "2.0").then(|| newest["id"].as_str().unwrap().to_owned())
+    });
+    fleet.windlass(&["rollout", "pause", &id]).expect(0);
+    let shown = fleet.json(&["rollout", "show", &id]);
+    assert!(shown["conditions"].as_array().unwrap().contains(&"Manual".into()), "{shown}");
+    fleet.windlass(&["rollout", "resume", &id]).expect(0);
+    fleet.windlass(&["rollout", "abort", &id, "--yes"]).expect(0);
+    deploy.finish().expect(3);
+    fleet.serves(app.port, "1.0");
+}
