@@ -1,1 +1,5 @@
-//! The command line against real fleets.
+//! The command line without a fleet: help, usage errors, exit codes, README's example.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod contract;
+mod readme;

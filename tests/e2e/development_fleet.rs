@@ -64,7 +64,8 @@ fn down_stops_everything_and_state_stays() {
         list["hosts"].as_array().unwrap().iter().map(|h| h["id"].clone()).collect::<Vec<_>>()
     };
     let before = ids(&fleet);
-    let pids: Vec<i64> = fleet.versions("web").values().map(|row| row["attested"]["pid"].as_i64().unwrap()).collect();
+    let pids: Vec<i64> =
+        fleet.versions("web").values().map(|row| row["attested"]["pid"].as_i64().unwrap()).collect();
     fleet.stop().expect(0);
     fleet.stop().expect(0);
     assert_eq!(fleet.says(app.port), [None, None], "apps are stopped");
@@ -85,7 +86,10 @@ fn wrong_use_is_refused_with_a_way_out() {
     let other = tempfile::tempdir().unwrap();
     std::fs::write(other.path().join("thesis.txt"), "x").unwrap();
     let other = other.path().to_str().unwrap();
-    fleet.windlass(&["dev", "up", "--dir", other, "--detach"]).expect(2).says("neither empty nor a development fleet");
+    fleet
+        .windlass(&["dev", "up", "--dir", other, "--detach"])
+        .expect(2)
+        .says("neither empty nor a development fleet");
     fleet.windlass(&["dev", "down", "--dir", other]).expect(2).says("no development fleet");
 
     // The coordinator's port is taken by somebody else while it is away.

@@ -10,7 +10,8 @@ use windlass_tests::run::run;
 /// A Python with grpcio and its reflection client: the one on the machine, else one made with pip.
 fn python(dir: &Path) -> Option<std::path::PathBuf> {
     let has = |python: &Path| {
-        let probe = "import grpc, grpc_reflection.v1alpha.proto_reflection_descriptor_database, grpc_health.v1";
+        let probe =
+            "import grpc, grpc_reflection.v1alpha.proto_reflection_descriptor_database, grpc_health.v1";
         Command::new(python).args(["-c", probe]).output().is_ok_and(|output| output.status.success())
     };
     if has(Path::new("python3")) {

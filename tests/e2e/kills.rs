@@ -12,11 +12,14 @@ fn every_host_is_on_one_of(fleet: &Fleet, app: &App, versions: &[&str]) {
     until(&format!("every host serves one of {versions:?} and attests it"), Duration::from_secs(60), || {
         let rows = fleet.versions(&app.name);
         let good = fleet.all().iter().all(|host| {
-            let Some(says) = get(&host.address, app.port, "/").and_then(|answer| answer.member("version")) else {
+            let Some(says) = get(&host.address, app.port, "/").and_then(|answer| answer.member("version"))
+            else {
                 return false;
             };
             let Some(row) = rows.get(&host.name) else { return false };
-            versions.contains(&says.as_str()) && row["version"] == says.as_str() && row["attested"]["ok"] == true
+            versions.contains(&says.as_str())
+                && row["version"] == says.as_str()
+                && row["attested"]["ok"] == true
         });
         good.then_some(())
     });
@@ -29,9 +32,10 @@ const MOMENTS: [u64; 8] = [20, 120, 250, 400, 600, 850, 1200, 2000];
 fn an_agent_killed_at_any_moment_ends_in_a_right_state() {
     let fleet = fleet::new().hosts(2).up();
     let mut app = App::new("web", free_port(2));
-    app.rollout = "  strategy: { max_parallel: 2, max_unavailable: 2, min_healthy_time: 300ms, healthy_deadline: 10s, \
+    app.rollout =
+        "  strategy: { max_parallel: 2, max_unavailable: 2, min_healthy_time: 300ms, healthy_deadline: 10s, \
                    progress_deadline: 20s }\n  host: { confirm_timeout: 4s }\n"
-        .into();
+            .into();
     fleet.deploy(&app.version("v0"), "v0").expect(0);
     let mut last = "v0".to_owned();
     for (round, moment) in MOMENTS.into_iter().enumerate() {
@@ -102,7 +106,9 @@ fn agents_and_coordinator_killed_together_come_back_to_a_complete_release() {
     let app = App::new("web", free_port(3));
     fleet.deploy(&app.version("1.0"), "1.0").expect(0);
     let spec = app.version("2.0");
-    fleet.windlass(&["deploy", "-f", spec.to_str().unwrap(), "--version", "2.0", "--yes", "--detach"]).expect(0);
+    fleet
+        .windlass(&["deploy", "-f", spec.to_str().unwrap(), "--version", "2.0", "--yes", "--detach"])
+        .expect(0);
     pass(Duration::from_millis(500));
     let hosts = fleet.all();
     fleet.kill_coordinator();

@@ -50,7 +50,10 @@ fn a_spec_with_several_errors_gets_all_of_them_with_their_lines() {
     let app = App::new("web", free_port(1));
     let path = app.version("1.0");
     let text = std::fs::read_to_string(&path).unwrap();
-    let text = text.replace("grace: 3s", "grace: soon").replace("role=app", "role=").replace("readiness:", "readyness:");
+    let text = text
+        .replace("grace: 3s", "grace: soon")
+        .replace("role=app", "role=")
+        .replace("readiness:", "readyness:");
     std::fs::write(&path, text).unwrap();
     let refused = fleet.deploy(&path, "1.0").expect(2);
     for part in ["soon", "readyness", "windlass.yaml:"] {
@@ -80,7 +83,12 @@ fn an_agent_that_cannot_have_its_address_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let taken = record["coordinator"]["address"].as_str().unwrap();
     let mut second = std::process::Command::new(coordinator);
-    second.arg("run").arg("--state-dir").arg(dir.path()).args(["--fleet", "x", "--agent-listen", "127.0.0.1:0"]);
+    second.arg("run").arg("--state-dir").arg(dir.path()).args([
+        "--fleet",
+        "x",
+        "--agent-listen",
+        "127.0.0.1:0",
+    ]);
     let ended = windlass_tests::run::run(second.args(["--operator-listen", taken]));
     assert_ne!(ended.code, 0);
     let ended = ended.says(taken);

@@ -76,7 +76,10 @@ fn versions_attests_what_runs_and_not_what_was_ordered() {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     assert_eq!(row["attested"]["exe"], exe.to_str().unwrap());
     assert_eq!(row["attested"]["ok"], true);
-    assert!(exe.to_str().unwrap().contains(row["digest"].as_str().unwrap().trim_start_matches("b3:")), "{row}");
+    assert!(
+        exe.to_str().unwrap().contains(row["digest"].as_str().unwrap().trim_start_matches("b3:")),
+        "{row}"
+    );
 
     // The app is killed behind the agent's back: it is started again, and the new process is attested.
     fleet::kill_hard(i32::try_from(pid).unwrap());
