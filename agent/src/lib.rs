@@ -33,6 +33,7 @@ pub mod drain;
 pub mod durable;
 pub mod evidence;
 pub mod facts;
+pub mod exchange;
 pub mod file;
 pub mod held;
 pub mod journal;

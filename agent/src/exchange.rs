@@ -1,0 +1,77 @@
+//! What session and driver tell each other.
+//!
+//! The session puts [`FromSession`] into a bounded channel; the driver publishes the newest [`Published`] through a
+//! watch channel. Neither waits for the other: an order that is lost with a session is sent again by the coordinator,
+//! and a status says everything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use windlass_proto::id::{AppName, OpId};
+use windlass_proto::phase::AppStatus;
+use windlass_proto::time::Span;
+use windlass_release::{Assign, BootTime};
+
+/// Something that came over a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromSession {
+    /// When the dialling of that session began: only a confirm from a session dialled after the switch counts.
+    pub opened_at: BootTime,
+    /// When it was received.
+    pub received_at: BootTime,
+    /// What came.
+    pub order: Order,
+}
+
+/// What a coordinator says, checked and in the domain's types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// A lease was renewed: proof of contact.
+    Lease,
+    /// Move to a release.
+    Assign(Box<Assign>),
+    /// Leave to take the host out of service, for so long from receipt.
+    Permit {
+        /// For this operation.
+        op: OpId,
+        /// The coordinator's epoch.
+        epoch: u64,
+        /// How long it lasts.
+        ttl: Span,
+    },
+    /// The release is permanent.
+    Confirm {
+        /// For this operation.
+        op: OpId,
+        /// The coordinator's epoch.
+        epoch: u64,
+    },
+    /// Stop and go back.
+    Abort {
+        /// This operation.
+        op: OpId,
+        /// The coordinator's epoch.
+        epoch: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An operator releases a quarantined app.
+    ReleaseQuarantine {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the driver has the session say. Published after it is durable.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// The newest status of every app on this host: all in `Hello`, the changed ones (by `seq`) later.
+    pub apps: BTreeMap<AppName, Arc<AppStatus>>,
+    /// The highest epoch this host has obeyed; a coordinator that welcomes with a lower one is not listened to.
+    pub highest_epoch: u64,
+    /// Rises when the session is to be closed and a new one dialled. The session compares with the value it saw when it
+    /// began to dial.
+    pub redials: u64,
+}
