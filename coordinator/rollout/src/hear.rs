@@ -73,7 +73,7 @@ impl Turn {
                 host.fault = status.fault;
                 host.reason = cut(status.reason);
                 match host.way {
-                    Way::Forward => self.through(name, outcome, &to.version.to_string())?,
+                    Way::Forward => self.through(name, outcome, to.version.as_ref())?,
                     Way::Back => self.back(name, outcome)?,
                 }
             }

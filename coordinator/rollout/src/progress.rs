@@ -126,7 +126,8 @@ impl Turn {
             let down = host.outcome == Some(Outcome::Confirmed) && !host.is_on(&self.r.to) && !host.gone;
             host.part == Part::Settled && !down
         };
-        if !self.r.batches[batch].iter().all(done) {
+        // Hosts of earlier batches count too: one that was lost may be back.
+        if !self.r.batches[..=batch].iter().flatten().all(done) {
             return;
         }
         self.blocked(BTreeSet::new());
@@ -141,11 +142,11 @@ impl Turn {
         }
     }
 
-    /// Gives every host of the batch its permit that the guard lets go.
+    /// Gives every host of the batch, and of those before it, its permit that the guard lets go.
     fn permit_batch(&mut self, batch: usize) {
         let mut reasons = BTreeSet::new();
         let mut flying = self.r.hosts.values().any(|host| host.in_flight());
-        for name in self.r.batches[batch].clone() {
+        for name in self.r.batches[..=batch].concat() {
             let host = &self.r.hosts[&name];
             let ready = host.phase == Phase::Staged && host.heard_op.as_ref() == Some(&host.op);
             if host.part != Part::Stage || !ready {
@@ -193,6 +194,13 @@ impl Turn {
     fn promote(&mut self) {
         let to = &self.r.to;
         let version = to.version.clone();
+        if let Some(last) = self.r.batches.len().checked_sub(1)
+            && self.r.hosts.values().any(|host| host.part != Part::Settled)
+        {
+            // A host that was lost is back.
+            self.r.state = State::Progressing { batch: last, step: BatchStep::Deploying };
+            return;
+        }
         let down = |(_, host): &(&HostName, &crate::state::Host)| {
             host.outcome == Some(Outcome::Confirmed) && !host.is_on(to) && !host.unchanged && !host.gone
         };

@@ -82,7 +82,7 @@ impl Rollout {
     }
 
     /// Hosts that failed on the way forward.
-    pub(crate) fn failed(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+    pub fn failed(&self) -> impl Iterator<Item = (&HostName, &Host)> {
         self.hosts.iter().filter(|(_, host)| host.has_failed())
     }
 
