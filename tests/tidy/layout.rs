@@ -38,6 +38,8 @@ fn top_level_holds_only_what_the_design_lists() {
 fn files_hold_one_idea_of_at_most_400_lines() {
     let long: Vec<String> = sources(&["proto", "coordinator", "agent", "cli", "tests"])
         .iter()
+        // Tests of a crate's own: tables grow with what they cover.
+        .filter(|source| !source.path.contains("/tests/"))
         .map(|source| (source.before_tests().count(), &source.path))
         .filter(|(lines, _)| *lines > 400)
         .map(|(lines, path)| format!("{path}: {lines} lines"))

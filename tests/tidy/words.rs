@@ -2,6 +2,9 @@
 
 use super::{report, sources};
 
+/// YAML's own word for its parts is "node".
+const YAML: &str = "cli/src/spec/tree.rs";
+
 /// Words that DESIGN 2 does not use, as parts of the names that we give. `server` stays the word of TLS and gRPC.
 const UNUSED: [&str; 8] = ["node", "wave", "manager", "helper", "helpers", "util", "utils", "common"];
 
@@ -30,6 +33,9 @@ fn names_use_the_words_of_the_design() {
         let stem = source.path.rsplit('/').next().unwrap().trim_end_matches(".rs");
         if parts(stem).iter().any(|part| UNUSED.contains(&part.as_str())) {
             findings.push(source.path.clone());
+        }
+        if source.path == YAML {
+            continue;
         }
         for (number, line) in source.code() {
             let mut code = line.trim_start();
