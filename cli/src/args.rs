@@ -9,7 +9,7 @@ use crate::output::Format;
 
 /// Moves a fleet of hosts to a new release, batch by batch; each host holds, or goes back by itself.
 #[derive(Debug, Parser)]
-#[command(name = "windlass", version, disable_version_flag = true, max_term_width = 100, after_help = crate::exit::TABLE)]
+#[command(name = "windlass", version, max_term_width = 100, after_help = crate::exit::TABLE)]
 pub struct Args {
     /// What applies to every verb.
     #[command(flatten)]
