@@ -1,0 +1,235 @@
+//! The fleet as the coordinator knows it: a projection in memory of what is on disk, and who is connected.
+//!
+//! Plain data and plain functions: no clock (the driver sets [`Fleet::now`]), no file, no socket. What a function
+//! changes it also writes into [`Changes`]; the driver commits these, and only then sends messages and answers.
+//!
+//! * [`hosts`]: enrolment, sessions, labels. [`tokens`]: join tokens. [`bundles`]: the index of bundles.
+//! * [`orders`]: from what an operator asks for to a plan. [`rollouts`]: events into the rollout's machine, effects out.
+//! * [`history`]: what succeeded, what failed, where to go back to. [`log`]: the fleet's events.
+//! * [`persist`]: keys, and the way back from disk.
+
+mod bundles;
+mod history;
+mod hosts;
+mod log;
+mod orders;
+mod persist;
+pub mod record;
+mod refusal;
+mod rollouts;
+mod tokens;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use tokio::sync::{mpsc, watch};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::phase::AppStatus;
+use windlass_proto::rpc;
+use windlass_proto::time::{Span, Timestamp};
+use windlass_rollout::Rollout;
+
+pub use self::hosts::{Enrolment, Greeting, HostState};
+pub use self::log::EventFilter;
+pub use self::orders::OrderText;
+pub use self::persist::LoadError;
+pub use self::refusal::Refusal;
+pub use self::tokens::TokenState;
+use crate::store::{Key, Write};
+use record::{AppRecord, BundleRecord, EventRecord, Failure, HostRecord, TokenRecord};
+
+/// Heartbeats are asked for this often.
+pub const HEARTBEAT: Span = Span::secs(3);
+/// A lease is good for so long.
+pub const LEASE_TTL: Span = Span::secs(10);
+/// A host that was not heard of for so long is silent.
+pub const SILENT_AFTER: Span = Span::secs(15);
+/// Events kept.
+pub const EVENTS: usize = 10_000;
+/// Ended rollouts kept.
+pub const ENDED_ROLLOUTS: usize = 500;
+/// Messages waiting for one agent; a session that is further behind is closed, and the next one starts from its state.
+pub const SESSION_QUEUE: usize = 64;
+
+/// Everything the coordinator knows.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The fleet's name.
+    pub name: String,
+    /// This leadership's number.
+    pub epoch: u64,
+    /// Time of the command at hand.
+    pub now: Timestamp,
+    /// When this coordinator started.
+    pub started_at: Timestamp,
+    hosts: BTreeMap<HostId, Host>,
+    names: BTreeMap<HostName, HostId>,
+    tokens: BTreeMap<String, TokenRecord>,
+    bundles: BTreeMap<Digest, BundleRecord>,
+    apps: BTreeMap<AppName, AppRecord>,
+    rollouts: BTreeMap<RolloutId, RolloutEntry>,
+    timers: BTreeMap<RolloutId, Timestamp>,
+    events: VecDeque<EventRecord>,
+    next_event: u64,
+    event_seen: watch::Sender<u64>,
+    watchers: HashMap<RolloutId, watch::Sender<rpc::Rollout>>,
+    changes: Changes,
+}
+
+/// A host and its session.
+#[derive(Debug)]
+pub struct Host {
+    /// What is kept.
+    pub record: HostRecord,
+    /// Newest status of each app, without evidence.
+    pub statuses: BTreeMap<AppName, AppStatus>,
+    /// The open session.
+    session: Option<Session>,
+    /// When it was last heard of, by any session of this coordinator.
+    last_heard: Option<Timestamp>,
+    /// Whether its silence was made known.
+    silent: bool,
+}
+
+/// An open session.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    sender: mpsc::Sender<rpc::CoordinatorMessage>,
+}
+
+/// A rollout and what the shell keeps beside it.
+#[derive(Debug)]
+struct RolloutEntry {
+    rollout: Rollout,
+    idempotency_key: String,
+    /// The first failure of each host.
+    failures: BTreeMap<HostName, Failure>,
+}
+
+/// What must be written, and what must be sent after that.
+#[derive(Debug, Default)]
+pub struct Changes {
+    writes: BTreeMap<Key, Option<Vec<u8>>>,
+    sends: Vec<(HostId, rpc::coordinator_message::Kind)>,
+    rollouts: BTreeSet<RolloutId>,
+}
+
+impl Changes {
+    /// How many keys change.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether nothing must be written or sent.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.sends.is_empty() && self.rollouts.is_empty()
+    }
+
+    fn put(&mut self, key: Result<Key, crate::store::StoreError>, value: &impl serde::Serialize) {
+        match (key, serde_json::to_vec(value)) {
+            (Ok(key), Ok(value)) => {
+                self.writes.insert(key, Some(value));
+            }
+            // Keys are made of checked names and records are plain data; neither can fail.
+            (Err(error), _) => tracing::error!(%error, "record without a key is not kept"),
+            (_, Err(error)) => tracing::error!(%error, "record that does not encode is not kept"),
+        }
+    }
+
+    fn delete(&mut self, key: Result<Key, crate::store::StoreError>) {
+        if let Ok(key) = key {
+            self.writes.insert(key, None);
+        }
+    }
+}
+
+impl Fleet {
+    /// A fleet without anything in it.
+    pub fn new(name: String, epoch: u64, now: Timestamp) -> Self {
+        Self {
+            name,
+            epoch,
+            now,
+            started_at: now,
+            hosts: BTreeMap::new(),
+            names: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            events: VecDeque::new(),
+            next_event: 1,
+            event_seen: watch::channel(0).0,
+            watchers: HashMap::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    /// How many keys the pending changes touch.
+    pub fn pending(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Takes what must be committed now. Heads of rollouts come after their hosts: a commit cut in two between
+    /// transactions never shows a rollout without its hosts.
+    pub fn take_changes(&mut self) -> (Vec<Write>, Outbox) {
+        let changes = std::mem::take(&mut self.changes);
+        let writes = changes.writes.into_iter().map(|(key, value)| match value {
+            Some(value) => Write::Put(key, value),
+            None => Write::Delete(key),
+        });
+        (writes.collect(), Outbox { sends: changes.sends, rollouts: changes.rollouts })
+    }
+
+    /// Sends what had to wait for the commit.
+    pub fn dispatch(&mut self, outbox: Outbox) {
+        for (host, kind) in outbox.sends {
+            self.send(&host, kind);
+        }
+        for id in outbox.rollouts {
+            let Some(watcher) = self.watchers.get(&id) else { continue };
+            if watcher.is_closed() {
+                self.watchers.remove(&id);
+            } else if let Some(entry) = self.rollouts.get(&id) {
+                watcher.send_replace(crate::rpc::show::rollout(&entry.rollout));
+            }
+        }
+        let newest = self.next_event - 1;
+        self.event_seen.send_if_modified(|seen| std::mem::replace(seen, newest) != newest);
+    }
+
+    fn send(&mut self, host: &HostId, kind: rpc::coordinator_message::Kind) {
+        let Some(host) = self.hosts.get_mut(host) else { return };
+        let Some(session) = &host.session else { return };
+        let message = rpc::CoordinatorMessage { kind: Some(kind) };
+        if session.sender.try_send(message).is_err() {
+            // Full or gone: the agent dials again, and its Hello starts from what it really has.
+            tracing::warn!(host = %host.record.name, "session is behind or gone, closing it");
+            host.session = None;
+        }
+    }
+
+    /// When something must happen by itself next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let timer = self.timers.values().min().copied();
+        let silence = self.hosts.values().filter(|host| !host.silent).map(|host| {
+            host.last_heard.unwrap_or(self.started_at).after(SILENT_AFTER)
+        });
+        timer.into_iter().chain(silence).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self) {
+        self.notice_silence();
+        self.fire_timers();
+    }
+}
+
+/// What is sent after a commit.
+#[derive(Debug)]
+pub struct Outbox {
+    sends: Vec<(HostId, rpc::coordinator_message::Kind)>,
+    rollouts: BTreeSet<RolloutId>,
+}

@@ -1,0 +1,153 @@
+//! Keys of the state store, and the way back from disk to a [`Fleet`].
+//!
+//! `app/NAME bundle/HEX event/SEQ host/ID rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
+//! their rollout, which is the order in which they are written.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::phase::AppStatus;
+use windlass_rollout::Rollout;
+
+use super::record::{AppRecord, BundleRecord, EventRecord, Failure, HostRecord, TokenRecord};
+use super::{Fleet, Host, RolloutEntry};
+use crate::store::{Key, StateStore, StoreError};
+
+type KeyResult = Result<Key, StoreError>;
+
+pub(super) fn app_key(app: &AppName) -> KeyResult {
+    Key::new(format!("app/{app}"))
+}
+pub(super) fn bundle_key(digest: &Digest) -> KeyResult {
+    Key::new(format!("bundle/{}", digest.hex()))
+}
+pub(super) fn event_key(seq: u64) -> KeyResult {
+    Key::new(format!("event/{seq:016x}"))
+}
+pub(super) fn host_key(id: &HostId) -> KeyResult {
+    Key::new(format!("host/{id}"))
+}
+pub(super) fn failure_key(rollout: &RolloutId, host: &HostName) -> KeyResult {
+    Key::new(format!("rollout-failure/{rollout}/{host}"))
+}
+pub(super) fn rollout_host_key(rollout: &RolloutId, host: &HostName) -> KeyResult {
+    Key::new(format!("rollout-host/{rollout}/{host}"))
+}
+pub(super) fn rollout_key(rollout: &RolloutId) -> KeyResult {
+    Key::new(format!("rollout/{rollout}"))
+}
+pub(super) fn status_key(host: &HostId, app: &AppName) -> KeyResult {
+    Key::new(format!("status/{host}/{app}"))
+}
+pub(super) fn token_key(id: &str) -> KeyResult {
+    Key::new(format!("token/{id}"))
+}
+
+/// A rollout without its hosts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RolloutHead {
+    pub(super) rollout: Rollout,
+    pub(super) idempotency_key: String,
+}
+
+/// Why the state could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row that this version does not understand.
+    #[error("row {key} of the state does not parse; was it written by a newer windlass?")]
+    Row {
+        /// Its key.
+        key: Key,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+const PAGE: usize = 500;
+
+async fn rows<T: DeserializeOwned>(store: &dyn StateStore, prefix: &str) -> Result<Vec<(Key, T)>, LoadError> {
+    let mut all = Vec::new();
+    let mut after: Option<Key> = None;
+    loop {
+        let page = store.scan(prefix, after.as_ref(), PAGE).await?;
+        let full = page.len() == PAGE;
+        after = page.last().map(|(key, _)| key.clone());
+        for (key, row) in page {
+            match serde_json::from_slice(&row.value) {
+                Ok(value) => all.push((key, value)),
+                Err(source) => return Err(LoadError::Row { key, source }),
+            }
+        }
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+impl Fleet {
+    /// Reads everything.
+    pub async fn load(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
+        for (_, record) in rows::<HostRecord>(store, "host/").await? {
+            self.names.insert(record.name.clone(), record.id.clone());
+            self.hosts.insert(record.id.clone(), Host::new(record));
+        }
+        for (key, status) in rows::<AppStatus>(store, "status/").await? {
+            let host = key.as_str().split('/').nth(1).and_then(|id| HostId::new(id).ok());
+            if let Some(host) = host.and_then(|id| self.hosts.get_mut(&id)) {
+                host.statuses.insert(status.app.clone(), status);
+            }
+        }
+        for (_, record) in rows::<TokenRecord>(store, "token/").await? {
+            self.tokens.insert(record.id.clone(), record);
+        }
+        for (_, record) in rows::<BundleRecord>(store, "bundle/").await? {
+            self.bundles.insert(record.release.digest, record);
+        }
+        for (key, record) in rows::<AppRecord>(store, "app/").await? {
+            if let Some(app) = key.as_str().strip_prefix("app/").and_then(|app| AppName::new(app).ok()) {
+                self.apps.insert(app, record);
+            }
+        }
+        for (_, event) in rows::<EventRecord>(store, "event/").await? {
+            self.next_event = event.seq + 1;
+            self.events.push_back(event);
+        }
+        self.load_rollouts(store).await
+    }
+
+    async fn load_rollouts(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
+        for (_, head) in rows::<RolloutHead>(store, "rollout/").await? {
+            let entry = RolloutEntry {
+                idempotency_key: head.idempotency_key,
+                failures: Default::default(),
+                rollout: head.rollout,
+            };
+            self.rollouts.insert(entry.rollout.id.clone(), entry);
+        }
+        for (key, host) in rows::<windlass_rollout::state::Host>(store, "rollout-host/").await? {
+            if let Some((entry, name)) = self.of_rollout(&key) {
+                entry.rollout.hosts.insert(name, host);
+            }
+        }
+        for (key, failure) in rows::<Failure>(store, "rollout-failure/").await? {
+            if let Some((entry, name)) = self.of_rollout(&key) {
+                entry.failures.insert(name, failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rollout and host of a row; `None` for what a start that was cut off left behind.
+    fn of_rollout(&mut self, key: &Key) -> Option<(&mut RolloutEntry, HostName)> {
+        let mut parts = key.as_str().split('/').skip(1);
+        let rollout = RolloutId::new(parts.next()?).ok()?;
+        let host = HostName::new(parts.next()?).ok()?;
+        Some((self.rollouts.get_mut(&rollout)?, host))
+    }
+}

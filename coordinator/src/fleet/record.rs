@@ -1,0 +1,181 @@
+//! What is kept of each thing, as JSON in the state store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::phase::Fault;
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::ReleaseSpec;
+use windlass_proto::time::Timestamp;
+
+/// An enrolled host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Its identity.
+    pub id: HostId,
+    /// Its name.
+    pub name: HostName,
+    /// Digest of its public key: the same name with another key is another host.
+    pub key: Digest,
+    /// Where its apps are reached.
+    pub address: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it enrolled first.
+    pub enrolled_at: Timestamp,
+    /// Kept out of rollouts.
+    pub cordon: Option<Cordon>,
+    /// When its last session was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// What it is.
+    pub facts: Option<Facts>,
+}
+
+/// Who keeps a host out of rollouts, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a host is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Processors.
+    pub cpus: u32,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// Free where releases are kept.
+    pub disk_free_bytes: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// Operating system.
+    pub os: String,
+}
+
+/// A join token; the secret itself is never kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Public part.
+    pub id: String,
+    /// Digest of the secret.
+    pub secret: Digest,
+    /// Labels that the host gets.
+    pub labels: BTreeMap<String, String>,
+    /// Only a host of this name may use it.
+    pub host: Option<HostName>,
+    /// Not after.
+    pub expires_at: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who used it.
+    pub used: Option<TokenUse>,
+    /// Whether an operator took it back.
+    pub revoked: bool,
+}
+
+/// The one use of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// The host.
+    pub host: HostId,
+    /// Its name.
+    pub name: HostName,
+    /// Digest of its public key: the same key may ask again when the answer was lost.
+    pub key: Digest,
+}
+
+/// A bundle whose envelope and chunks are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleRecord {
+    /// The release.
+    pub release: ReleaseRef,
+    /// Its own part of the spec.
+    pub spec: ReleaseSpec,
+    /// Regular files.
+    pub files: u64,
+    /// Sum of the files' sizes.
+    pub bytes: u64,
+    /// Different chunks.
+    pub chunks: u64,
+    /// Sum of the chunks' compressed sizes.
+    pub stored_bytes: u64,
+    /// Keys whose signatures the envelope holds.
+    pub key_ids: Vec<String>,
+    /// When it came.
+    pub pushed_at: Timestamp,
+    /// Who sent it.
+    pub pushed_by: String,
+}
+
+/// What is kept of an app across its rollouts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// Revision of its newest rollout.
+    pub revision: u64,
+    /// Releases that succeeded, oldest first; the last is the current one. A rollback takes away what it left.
+    pub good: Vec<ReleaseRef>,
+    /// Every digest that ever succeeded.
+    pub succeeded: BTreeSet<Digest>,
+    /// Digests that failed for app reasons, with the hosts they failed on.
+    pub failed: BTreeMap<Digest, FailedOn>,
+}
+
+/// Where a digest failed for app reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedOn {
+    /// On which hosts.
+    pub hosts: BTreeSet<HostName>,
+    /// In which rollout last.
+    pub rollout: RolloutId,
+}
+
+/// The first failure of one host in one rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The app.
+    pub app: AppName,
+    /// The host.
+    pub host: HostName,
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The release that failed.
+    pub release: Option<Digest>,
+    /// Whose fault.
+    pub fault: Option<Fault>,
+    /// In one sentence.
+    pub cause: String,
+    /// When the coordinator heard of it.
+    pub at: Timestamp,
+}
+
+/// One line of the fleet's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Its number; rises by one.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// `rollout.started`, `host.silent`, ...
+    pub kind: String,
+    /// `operator/ana`, `agent/<id>`, `coordinator`.
+    pub who: String,
+    /// What it is about; empty where it is not about such.
+    pub app: String,
+    /// See `app`.
+    pub host: String,
+    /// See `app`.
+    pub rollout: String,
+    /// In words.
+    pub message: String,
+}
