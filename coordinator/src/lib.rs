@@ -1,1 +1,74 @@
-//! Placeholder.
+//! The coordinator: leads rollouts across the fleet.
+//!
+//! ```text
+//!   agents ──TLS──► listen ─► rpc::auth ─► rpc::agent ─► session ──┐ questions (bounded queue)
+//!   operators ─TLS► listen ─► rpc::auth ─► rpc::{bundle, fleet, ───┤
+//!                                          rollout}                ▼
+//!                                             │            driver: one task, owns fleet::Fleet
+//!                                             ▼                    │ change → commit (store) → send → answer
+//!                                          objects                 └─► sessions' queues, watchers
+//! ```
+//!
+//! * Start: [`args`], [`config`], [`log`], [`app`]; certificates: [`pki`].
+//! * Doors: [`listen`] (accept loop, TLS, who is calling), [`rpc`] (services; `rpc::auth` is the table of who may call).
+//! * Mind: [`driver`] owns [`fleet`], the projection of the state; decisions on rollouts are `windlass_rollout`'s.
+//! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence).
+//!
+//! Nothing is sent or answered that is not on disk first. A coordinator that was killed starts from disk with a higher
+//! epoch, and rollouts go on with what the hosts report.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod app;
+pub mod args;
+pub mod config;
+pub mod driver;
+pub mod fleet;
+pub mod listen;
+pub mod log;
+pub mod objects;
+pub mod pki;
+pub mod rpc;
+pub mod session;
+pub mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, RunArgs, Verb};
+
+/// The program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    log::init(args.log_format);
+    let done = match args.verb {
+        Verb::Run(args) => run(args),
+        Verb::IssueOperator(args) => {
+            pki::issue_operator(&args.state_dir, &args.name, args.days, &args.out).map_err(Into::into)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: RunArgs) -> Result<(), Box<dyn std::error::Error>> {
+    let settings = config::Settings::load(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(app::App::build(settings).await?.run().await?) })
+}
+
+/// An error for people: what failed, then why, one cause a line.
+#[allow(clippy::print_stderr, reason = "the last words of the program")]
+fn report(error: &(dyn std::error::Error + 'static)) {
+    eprintln!("error: {error}");
+    let mut next = error.source();
+    while let Some(cause) = next {
+        eprintln!("  {cause}");
+        next = cause.source();
+    }
+}

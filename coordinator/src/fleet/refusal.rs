@@ -1,46 +1,47 @@
 //! Why a request is not done, in words that name the object and the way out.
 
+use windlass_proto::rpc::ErrorKind;
+
 /// A request that is refused; nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such thing.
-    #[error("unknown {what} {name:?}{}", near_words(near))]
-    Unknown {
-        /// `host`, `app`, ...
-        what: &'static str,
-        /// What was asked for.
-        name: String,
-        /// What may have been meant.
-        near: Vec<String>,
-    },
-    /// The request itself is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// It cannot be done as things are.
-    #[error("{0}")]
-    Precondition(String),
-    /// Somebody else was there first.
-    #[error("{0}")]
-    Conflict(String),
-    /// The caller may not.
-    #[error("{0}")]
-    Denied(String),
-    /// The caller's proof is not good.
-    #[error("{0}")]
-    Unauthenticated(String),
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub kind: ErrorKind,
+    /// For people.
+    pub message: String,
 }
 
 impl Refusal {
-    /// Refuses an unknown name, with what may have been meant.
-    pub fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Self {
-        Self::Unknown { what, name: name.chars().take(100).collect(), near: near(name, known) }
+    /// A refusal of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The request can never be right.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// The request is not right as things are.
+    pub fn wrong_state(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::WrongState, message)
+    }
+
+    /// An unknown name, with what may have been meant.
+    pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let mut message = format!("unknown {what} {:?}", name.chars().take(100).collect::<String>());
+        let near = near(name, known);
+        if !near.is_empty() {
+            message.push_str(&format!("; did you mean {}?", near.join(" or ")));
+        }
+        Self::new(ErrorKind::NotFound, message)
     }
 }
 
-fn near_words(near: &[String]) -> String {
-    match near {
-        [] => String::new(),
-        near => format!("; did you mean {}?", near.join(" or ")),
+impl From<Refusal> for tonic::Status {
+    fn from(refusal: Refusal) -> Self {
+        refusal.kind.status(refusal.message)
     }
 }
 
@@ -61,8 +62,8 @@ mod tests {
     fn near_matches_are_offered() {
         let known = ["web-01", "web-02", "db-01"];
         let refusal = Refusal::unknown("host", "wbe-01", known.into_iter());
-        assert!(refusal.to_string().starts_with("unknown host \"wbe-01\"; did you mean web-01"), "{refusal}");
+        assert!(refusal.message.starts_with("unknown host \"wbe-01\"; did you mean web-01"), "{refusal}");
         let refusal = Refusal::unknown("host", "zzz", known.into_iter());
-        assert_eq!(refusal.to_string(), "unknown host \"zzz\"");
+        assert_eq!(refusal.message, "unknown host \"zzz\"");
     }
 }

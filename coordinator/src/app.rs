@@ -1,0 +1,287 @@
+//! The coordinator as a whole: build (bind first), run, drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Router;
+use windlass_proto::rpc::agent_service_server::AgentServiceServer;
+use windlass_proto::rpc::bundle_service_server::BundleServiceServer;
+use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
+use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
+use windlass_proto::rpc::DESCRIPTORS;
+use windlass_proto::tls::{self, ClientCertificates, TlsError};
+
+use crate::config::Settings;
+use crate::driver::{self, Driver, DriverFailed};
+use crate::fleet::{Fleet, LoadError};
+use crate::listen::{self, Door};
+use crate::objects::{ObjectError, Objects};
+use crate::pki::{Pki, PkiError};
+use crate::rpc::agent::Agents;
+use crate::rpc::auth::TableLayer;
+use crate::rpc::bundle::Bundles;
+use crate::rpc::fleet::Fleets;
+use crate::rpc::rollout::Rollouts;
+use crate::rpc::{DECODE, Shared};
+use crate::session::Sessions;
+use crate::store::{Member, SledStore, StateStore, StoreError};
+
+/// Calls under way get so long to end after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Requests of one connection at a time; more wait.
+const PER_CONNECTION: usize = 64;
+/// Streams of one connection at a time.
+const STREAMS: u32 = 128;
+
+/// Why the coordinator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address is taken or not ours.
+    #[error("cannot listen for {whom} on {address}; choose another address with {option}")]
+    Bind {
+        /// `agents` or `operators`.
+        whom: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What changes it.
+        option: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The CAs.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Certificates of the listeners.
+    #[error("cannot set TLS up")]
+    Tls(#[from] TlsError),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state's content.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Chunks and envelopes.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// The file that tells others the addresses.
+    #[error("cannot write {}", path.display())]
+    Addresses {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// gRPC or signals.
+    #[error("cannot {what}")]
+    Set {
+        /// What failed.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store failed while running.
+    #[error(transparent)]
+    Driver(#[from] DriverFailed),
+}
+
+/// A coordinator that is bound and loaded but does not serve yet.
+pub struct App {
+    agents: Door2,
+    operators: Door2,
+    driver: Driver,
+    driver_task: JoinHandle<Result<(), DriverFailed>>,
+    shared: Shared,
+    pki: Pki,
+    stop: CancellationToken,
+    driver_stop: CancellationToken,
+    epoch: u64,
+}
+
+/// A bound listener with its TLS.
+struct Door2 {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+/// Blocking start-up work, off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+async fn bind(
+    whom: &'static str,
+    option: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), AppError> {
+    let failed = |source| AppError::Bind { whom, address, option, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+impl App {
+    /// Binds, loads and takes the lead.
+    pub async fn build(settings: Settings) -> Result<Self, AppError> {
+        let addresses = settings.state_dir.join("addresses.json");
+        // Nobody shall take a former run's addresses for this one's.
+        let _ = tokio::fs::remove_file(&addresses).await;
+        let agents = bind("agents", "--agent-listen", settings.agent_listen).await?;
+        let operators = bind("operators", "--operator-listen", settings.operator_listen).await?;
+        let (state_dir, fleet_name) = (settings.state_dir.clone(), settings.fleet.clone());
+        let (pki, store, objects) = blocking(move || {
+            let pki = Pki::load_or_make(&state_dir, &fleet_name)?;
+            let store = SledStore::open(&state_dir.join("state"))?;
+            let objects = Objects::open(&state_dir.join("objects"))?;
+            Ok::<_, AppError>((pki, store, objects))
+        })
+        .await?;
+        let member = Member {
+            id: format!("c-{}", uuid::Uuid::new_v4().simple()),
+            address: operators.1.to_string(),
+        };
+        let leadership = store.campaign(&member).await?;
+        let epoch = leadership.fence.epoch;
+        let mut fleet = Fleet::new(settings.fleet, epoch, driver::now());
+        fleet.load(&store).await?;
+        fleet.recover();
+        let (own_agents, own_operators) = pki.issue_servers(&member.id)?;
+        let agents_tls =
+            tls::server_config(&own_agents, pki.agents().certificate_pem(), ClientCertificates::Optional)?;
+        let operators_tls =
+            tls::server_config(&own_operators, pki.operators().certificate_pem(), ClientCertificates::Required)?;
+        let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
+        let store: Arc<dyn StateStore> = Arc::new(store);
+        let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, driver_stop.clone());
+        write_addresses(&addresses, agents.1, operators.1)?;
+        let shared = Shared::new(driver.clone(), objects, stop.clone());
+        Ok(Self {
+            agents: Door2 { listener: agents.0, address: agents.1, tls: agents_tls },
+            operators: Door2 { listener: operators.0, address: operators.1, tls: operators_tls },
+            driver,
+            driver_task,
+            shared,
+            pki,
+            stop,
+            driver_stop,
+            epoch,
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains.
+    pub async fn run(self) -> Result<(), AppError> {
+        let set = |what| move |source: io::Error| AppError::Set { what, source: source.into() };
+        let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
+        let Self { agents, operators, driver, mut driver_task, shared, pki, stop, driver_stop, epoch } = self;
+        let sessions =
+            Sessions { driver: driver.clone(), objects: shared.objects.clone(), stop: stop.clone() };
+        let service = Agents { shared: shared.clone(), pki: pki.clone(), sessions };
+        let agent_routes = server().layer(TableLayer).add_service(
+            AgentServiceServer::new(service).max_decoding_message_size(DECODE).max_encoding_message_size(DECODE),
+        );
+        let operator_routes = operator_routes(&shared, &pki).await?;
+        let (agent_address, operator_address) = (agents.address, operators.address);
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(serve(agents, Door::Agents, agent_routes, stop.clone()));
+        serving.spawn(serve(operators, Door::Operators, operator_routes, stop.clone()));
+        tracing::info!(agents = %agent_address, operators = %operator_address, epoch, "ready");
+        // Fails only where no supervisor listens.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let failed = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            ended = &mut driver_task => Some(ended),
+            _ = serving.join_next() => None,
+        };
+        tracing::info!("draining");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stop.cancel();
+        let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
+        if drained.is_err() {
+            tracing::warn!("calls were cut at the drain's deadline");
+            serving.shutdown().await;
+        }
+        driver_stop.cancel();
+        let ended = match failed {
+            Some(ended) => ended,
+            None => driver_task.await,
+        };
+        match ended {
+            Ok(result) => result?,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// HTTP/2 with the contract's windows and frames, and this side's bounds.
+fn server() -> tonic::transport::Server {
+    tls::http2_server()
+        .concurrency_limit_per_connection(PER_CONNECTION)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(32))
+        .http2_max_header_list_size(16 * 1024)
+}
+
+type Guarded = tower::layer::util::Stack<TableLayer, tower::layer::util::Identity>;
+
+async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, AppError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|source| AppError::Set { what: "offer reflection", source: source.into() })?;
+    let fleets = Fleets { shared: shared.clone(), pki: pki.clone() };
+    let rollouts = RolloutServiceServer::new(Rollouts(shared.clone()));
+    let bundles = BundleServiceServer::new(Bundles(shared.clone()));
+    health.set_serving::<FleetServiceServer<Fleets>>().await;
+    health.set_serving::<RolloutServiceServer<Rollouts>>().await;
+    health.set_serving::<BundleServiceServer<Bundles>>().await;
+    Ok(server()
+        .layer(TableLayer)
+        .add_service(FleetServiceServer::new(fleets).max_decoding_message_size(DECODE))
+        .add_service(rollouts.max_decoding_message_size(DECODE))
+        .add_service(bundles.max_decoding_message_size(DECODE))
+        .add_service(health_service)
+        .add_service(reflection))
+}
+
+async fn serve(
+    door: Door2,
+    which: Door,
+    routes: Router<Guarded>,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let incoming = listen::accept(door.listener, door.tls, which, stop.clone());
+    let served = routes.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
+    if let Err(error) = &served {
+        tracing::error!(door = ?which, error = %crate::log::chain(error), "serving ended");
+    }
+    served
+}
+
+fn write_addresses(path: &Path, agent: SocketAddr, operator: SocketAddr) -> Result<(), AppError> {
+    let text = serde_json::json!({
+        "agent": agent.to_string(),
+        "operator": operator.to_string(),
+        "pid": std::process::id(),
+    });
+    crate::pki::write(path, format!("{text}\n").as_bytes(), 0o644)?;
+    Ok(())
+}

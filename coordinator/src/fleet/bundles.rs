@@ -1,0 +1,131 @@
+//! The index of bundles: which releases can be rolled out.
+
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostId};
+use windlass_proto::rpc::ErrorKind;
+
+use super::log::event;
+use super::record::BundleRecord;
+use super::{Fleet, Refusal, persist};
+
+impl Fleet {
+    /// Bundles of an app, or all, oldest counter first.
+    pub fn bundles(&self, app: Option<&AppName>) -> Vec<&BundleRecord> {
+        let mut bundles: Vec<_> =
+            self.bundles.values().filter(|bundle| app.is_none_or(|app| bundle.release.app == *app)).collect();
+        bundles.sort_by(|a, b| {
+            let key = |bundle: &BundleRecord| (bundle.release.app.clone(), bundle.release.counter, bundle.pushed_at);
+            key(a).cmp(&key(b))
+        });
+        bundles
+    }
+
+    /// A bundle by digest.
+    pub fn bundle(&self, digest: &Digest) -> Option<&BundleRecord> {
+        self.bundles.get(digest)
+    }
+
+    /// Takes a bundle into the index. The same bundle again is fine; the same version with other bytes is not.
+    pub fn add_bundle(&mut self, record: BundleRecord) -> Result<BundleRecord, Refusal> {
+        let release = &record.release;
+        if let Some(known) = self.bundles.get(&release.digest) {
+            return Ok(known.clone());
+        }
+        let same_version = |b: &&BundleRecord| b.release.app == release.app && b.release.version == release.version;
+        if let Some(other) = self.bundles.values().find(same_version) {
+            return Err(Refusal::new(
+                ErrorKind::Exists,
+                format!(
+                    "{} {} is stored already with other contents ({}, this one is {}); a version is never changed: \
+                     give this one a version of its own with --version",
+                    release.app,
+                    release.version,
+                    other.release.digest.short(),
+                    release.digest.short()
+                ),
+            ));
+        }
+        let mut entry = event("bundle.pushed", &record.pushed_by, record.release.to_string());
+        entry.app = record.release.app.to_string();
+        self.changes.put(persist::bundle_key(&record.release.digest), &record);
+        self.bundles.insert(record.release.digest, record.clone());
+        self.log(entry);
+        Ok(record)
+    }
+
+    /// A bundle by digest or a prefix of it (`b3:07ad4e`), or by version where the app is known.
+    pub fn find_bundle(&self, app: Option<&AppName>, text: &str) -> Result<&BundleRecord, Refusal> {
+        let candidates = || self.bundles.values().filter(|b| app.is_none_or(|app| b.release.app == *app));
+        let by_version = candidates().find(|b| app.is_some() && b.release.version.as_str() == text);
+        if let Some(bundle) = by_version {
+            return Ok(bundle);
+        }
+        let hex = text.strip_prefix("b3:").unwrap_or(text);
+        let is_prefix = hex.len() >= 4 && hex.len() <= 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        let found: Vec<_> = match is_prefix {
+            true => candidates().filter(|b| b.release.digest.hex().starts_with(hex)).collect(),
+            false => Vec::new(),
+        };
+        match found.as_slice() {
+            [bundle] => Ok(bundle),
+            [] => Err(self.no_bundle(app, text)),
+            several => {
+                let names: Vec<_> = several.iter().take(5).map(|b| b.release.to_string()).collect();
+                Err(Refusal::invalid(format!(
+                    "digest prefix {text} is ambiguous: {}; give more digits",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    fn no_bundle(&self, app: Option<&AppName>, text: &str) -> Refusal {
+        let Some(app) = app else {
+            let known: Vec<_> = self.bundles.keys().map(Digest::short).collect();
+            return Refusal::unknown("bundle", text, known.iter().map(String::as_str));
+        };
+        let versions: Vec<_> =
+            self.bundles(Some(app)).iter().map(|b| b.release.version.as_str().to_owned()).collect();
+        if versions.is_empty() && let Err(unknown) = self.known_app(app) {
+            return unknown;
+        }
+        Refusal::unknown(&format!("release of {app}"), text, versions.iter().map(String::as_str))
+    }
+
+    /// Refuses an app that nothing is known of.
+    pub fn known_app(&self, app: &AppName) -> Result<(), Refusal> {
+        let apps: std::collections::BTreeSet<&str> = self
+            .apps
+            .keys()
+            .chain(self.bundles.values().map(|b| &b.release.app))
+            .chain(self.hosts.values().flat_map(|host| host.statuses.keys()))
+            .map(AppName::as_str)
+            .collect();
+        if apps.contains(app.as_str()) {
+            return Ok(());
+        }
+        Err(Refusal::unknown("app", app.as_str(), apps.into_iter()))
+    }
+
+    /// Whether a host has business with a bundle: an open rollout names it for the host, or the host has it.
+    pub fn may_fetch(&self, id: &HostId, digest: &Digest) -> Result<(), Refusal> {
+        let host = self.enrolled(id)?;
+        let name = &host.record.name;
+        let assigned = self.rollouts.values().filter(|entry| !entry.rollout.ended()).any(|entry| {
+            entry.rollout.hosts.get(name).is_some_and(|part| {
+                entry.rollout.to.digest == *digest || part.former.as_ref().is_some_and(|f| f.digest == *digest)
+            })
+        });
+        let has = || {
+            host.statuses.values().any(|status| {
+                let named = [&status.current, &status.confirmed];
+                named.into_iter().flatten().any(|release| release.digest == *digest)
+            })
+        };
+        if assigned || has() {
+            return Ok(());
+        }
+        let message = format!("bundle {} is not assigned to host {name}", digest.short());
+        Err(Refusal::new(ErrorKind::NotAllowed, message))
+    }
+}

@@ -1,0 +1,203 @@
+//! What succeeded and what failed: where a rollback leads, what is offered to no host, and why something failed.
+
+use std::collections::BTreeMap;
+
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostName, RolloutId};
+use windlass_proto::phase::{Fault, Phase};
+use windlass_proto::release::ReleaseRef;
+use windlass_rollout::plan::Poisoned;
+use windlass_rollout::{Rollout, State};
+
+use super::record::{AppRecord, FailedOn, Failure};
+use super::{Fleet, Refusal, persist};
+
+/// Good releases remembered per app.
+const GOOD: usize = 100;
+/// Failed digests remembered per app.
+const FAILED: usize = 200;
+
+/// The cause of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The host; none where the rollout failed as a whole.
+    pub host: Option<HostName>,
+    /// The rollout.
+    pub rollout: Option<RolloutId>,
+    /// Whose fault.
+    pub fault: Option<Fault>,
+    /// In words.
+    pub cause: String,
+}
+
+impl From<&Failure> for Cause {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            host: Some(failure.host.clone()),
+            rollout: Some(failure.rollout.clone()),
+            fault: failure.fault,
+            cause: failure.cause.clone(),
+        }
+    }
+}
+
+impl AppRecord {
+    /// The release that the fleet is on: the last that succeeded.
+    pub fn current(&self) -> Option<&ReleaseRef> {
+        self.good.last()
+    }
+}
+
+impl Fleet {
+    /// What is kept of an app.
+    pub(super) fn app(&self, app: &AppName) -> AppRecord {
+        self.apps.get(app).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn keep_app(&mut self, app: &AppName, record: AppRecord) {
+        self.changes.put(persist::app_key(app), &record);
+        self.apps.insert(app.clone(), record);
+    }
+
+    /// Draws the conclusions from a rollout that has just ended.
+    pub(super) fn conclude(&mut self, id: &RolloutId) {
+        let Some(entry) = self.rollouts.get(id) else { return };
+        let rollout = entry.rollout.clone();
+        let failures: Vec<Failure> = entry.failures.values().cloned().collect();
+        let mut record = self.app(&rollout.app);
+        if rollout.state == State::Succeeded {
+            let to = rollout.to.clone();
+            // Going back to a release takes away what came after it: another rollback goes further back.
+            let earlier = record.good.iter().position(|good| good.digest == to.digest);
+            match earlier {
+                Some(at) => record.good.truncate(at + 1),
+                None => record.good.push(to.clone()),
+            }
+            let excess = record.good.len().saturating_sub(GOOD);
+            record.good.drain(..excess);
+            record.succeeded.insert(to.digest);
+        }
+        for failure in failures.iter().filter(|failure| failure.fault == Some(Fault::App)) {
+            let Some(digest) = failure.release.filter(|digest| *digest == rollout.to.digest) else { continue };
+            let failed = record.failed.entry(digest).or_insert_with(|| FailedOn {
+                hosts: Default::default(),
+                rollout: rollout.id.clone(),
+            });
+            failed.hosts.insert(failure.host.clone());
+            failed.rollout = rollout.id.clone();
+        }
+        while record.failed.len() > FAILED {
+            record.failed.pop_first();
+        }
+        self.keep_app(&rollout.app, record);
+    }
+
+    /// Digests of an app that failed on at least `after` hosts.
+    pub(super) fn poisoned(&self, app: &AppName, after: u32) -> Vec<Poisoned> {
+        let record = self.apps.get(app);
+        let failed: BTreeMap<Digest, FailedOn> = record.map(|r| r.failed.clone()).unwrap_or_default();
+        failed
+            .into_iter()
+            .filter(|(_, failed)| failed.hosts.len() >= after.max(1) as usize)
+            .map(|(digest, failed)| Poisoned {
+                digest,
+                hosts: failed.hosts.into_iter().collect(),
+                rollout: failed.rollout,
+            })
+            .collect()
+    }
+
+    /// The release that a rollback leads to: the named one, or the last good one before the current.
+    pub(super) fn rollback_target(&self, app: &AppName, target: &str) -> Result<ReleaseRef, Refusal> {
+        self.known_app(app)?;
+        let record = self.app(app);
+        if !target.is_empty() {
+            let bundle = self.find_bundle(Some(app), target)?;
+            if !record.succeeded.contains(&bundle.release.digest) {
+                return Err(Refusal::wrong_state(format!(
+                    "{} has never succeeded here, so there is nothing to roll back to; to go there, run `windlass deploy --bundle {}`",
+                    bundle.release,
+                    bundle.release.digest.short()
+                )));
+            }
+            return Ok(bundle.release.clone());
+        }
+        let last = self.rollouts_of(app).into_iter().next_back();
+        let half_done = last.is_some_and(|r| matches!(r.state, State::Failed | State::RollbackFailed));
+        // A rollout that ended half-way left some hosts on its release: back means back to the last good one.
+        let behind = usize::from(!half_done);
+        let earlier = record.good.iter().rev().skip(behind);
+        let mut earlier = earlier.filter(|good| self.bundles.contains_key(&good.digest));
+        earlier.next().cloned().ok_or_else(|| match record.current() {
+            Some(current) => Refusal::wrong_state(format!(
+                "{app} has no earlier good release: {} is the only one; see `windlass rollout history {app}`",
+                current
+            )),
+            None => Refusal::wrong_state(format!("{app} has no good release yet; nothing was ever rolled out to its end")),
+        })
+    }
+
+    /// All rollouts of an app, oldest first.
+    pub(super) fn rollouts_of(&self, app: &AppName) -> Vec<&Rollout> {
+        let mut rollouts: Vec<_> =
+            self.rollouts.values().map(|entry| &entry.rollout).filter(|r| r.app == *app).collect();
+        rollouts.sort_by_key(|r| (r.started_at, r.revision));
+        rollouts
+    }
+
+    /// The first cause of a rollout's failure, or of a host's newest one.
+    pub fn why(&self, subject: &str) -> Result<Cause, Refusal> {
+        if let Ok(rollout) = self.rollout(subject) {
+            return self.why_rollout(rollout);
+        }
+        let host = self.host(subject).map_err(|_| {
+            let hosts = self.names.keys().map(HostName::as_str);
+            let rollouts = self.rollouts.keys().map(RolloutId::as_str);
+            Refusal::unknown("host or rollout", subject, hosts.chain(rollouts))
+        })?;
+        let name = &host.record.name;
+        let newest = self.rollouts.values().filter_map(|entry| entry.failures.get(name)).max_by_key(|f| f.at);
+        if let Some(failure) = newest {
+            return Ok(failure.into());
+        }
+        let bad = |phase| matches!(phase, Phase::Failed | Phase::Reverted | Phase::Quarantined);
+        let status = host.statuses.values().filter(|s| bad(s.phase)).max_by_key(|s| s.since);
+        if let Some(status) = status {
+            return Ok(Cause {
+                host: Some(name.clone()),
+                rollout: status.rollout.clone(),
+                fault: status.fault,
+                cause: status.reason.clone(),
+            });
+        }
+        if host.is_silent(self.now) {
+            let cause = match host.last_seen() {
+                Some(seen) => format!("{name} has not been heard of for {}", whole(self.now.since(seen))),
+                None => format!("{name} has never connected"),
+            };
+            return Ok(Cause { host: Some(name.clone()), rollout: None, fault: Some(Fault::Transport), cause });
+        }
+        Err(Refusal::wrong_state(format!("host {name} has no failure on record")))
+    }
+
+    fn why_rollout(&self, rollout: &Rollout) -> Result<Cause, Refusal> {
+        let failures = self.rollouts.get(&rollout.id).map(|entry| &entry.failures);
+        // An abort makes hosts go back as well: those are consequences, not causes.
+        let first = failures.and_then(|failures| {
+            failures.values().min_by_key(|failure| (failure.fault == Some(Fault::Policy), failure.at))
+        });
+        if let Some(failure) = first {
+            return Ok(failure.into());
+        }
+        let whole = |cause: String| Cause { host: None, rollout: Some(rollout.id.clone()), fault: None, cause };
+        if !rollout.failure.is_empty() {
+            return Ok(whole(rollout.failure.clone()));
+        }
+        Err(Refusal::wrong_state(format!("rollout {} has no failure on record: it is {}", rollout.id, rollout.state.word())))
+    }
+}
+
+/// A span without its milliseconds.
+fn whole(span: windlass_proto::time::Span) -> windlass_proto::time::Span {
+    windlass_proto::time::Span::secs(span.0 / 1000)
+}

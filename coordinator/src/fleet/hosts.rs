@@ -1,0 +1,554 @@
+//! Hosts: enrolment, sessions, silence, labels.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::phase::{AppStatus, Phase};
+use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
+use windlass_proto::time::Timestamp;
+use windlass_rollout::Event;
+
+use super::log::event;
+use super::record::{Cordon, Facts, Failure, HostRecord};
+use super::{Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
+
+/// Texts of hosts are kept and shown; longer ones are cut.
+const TEXT: usize = 2000;
+/// Labels of one host.
+const LABELS: usize = 64;
+
+/// What a host is to operators and plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// Connected and well.
+    Ready,
+    /// Not heard of.
+    Silent,
+    /// Kept out by an operator.
+    Cordoned,
+    /// Neither release of some app came up.
+    Quarantined,
+}
+
+impl HostState {
+    /// The word shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Silent => "silent",
+            Self::Cordoned => "cordoned",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// What an agent that enrols says of itself.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The name it wants.
+    pub name: HostName,
+    /// Digest of its public key.
+    pub key: Digest,
+    /// Where its apps are reached.
+    pub address: String,
+    /// Its own labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its token's id and the digest of the secret; none when it comes back by its enrolled key.
+    pub token: Option<(String, Digest)>,
+}
+
+/// What an agent says first in a session.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Where its apps are reached.
+    pub address: String,
+    /// What the host is.
+    pub facts: Option<Facts>,
+    /// All its apps, without evidence.
+    pub apps: Vec<AppStatus>,
+}
+
+impl Host {
+    pub(super) const fn new(record: HostRecord) -> Self {
+        Self { record, statuses: BTreeMap::new(), session: None, last_heard: None, silent: false }
+    }
+
+    /// When it was last heard of.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.last_heard.or(self.record.last_seen)
+    }
+
+    /// Whether the host was heard of lately.
+    pub fn is_silent(&self, now: Timestamp) -> bool {
+        self.last_heard.is_none_or(|heard| now.since(heard) > SILENT_AFTER)
+    }
+
+    /// Its state at a time; `app` narrows quarantine to one app.
+    pub fn state(&self, now: Timestamp, app: Option<&AppName>) -> HostState {
+        let quarantined = self.statuses.values().any(|status| {
+            status.phase == Phase::Quarantined && app.is_none_or(|app| *app == status.app)
+        });
+        if quarantined {
+            HostState::Quarantined
+        } else if self.record.cordon.is_some() {
+            HostState::Cordoned
+        } else if self.is_silent(now) {
+            HostState::Silent
+        } else {
+            HostState::Ready
+        }
+    }
+}
+
+impl Fleet {
+    /// All hosts by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.names.values().filter_map(|id| self.hosts.get(id))
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.hosts.values().filter(|host| host.session.is_some()).count()
+    }
+
+    /// A host by name or id.
+    pub fn host(&self, name: &str) -> Result<&Host, Refusal> {
+        let by_name = HostName::new(name).ok().and_then(|name| self.names.get(&name));
+        let id = by_name.cloned().or_else(|| HostId::new(name).ok());
+        id.and_then(|id| self.hosts.get(&id))
+            .ok_or_else(|| Refusal::unknown("host", name, self.names.keys().map(HostName::as_str)))
+    }
+
+    fn host_mut(&mut self, name: &str) -> Result<&mut Host, Refusal> {
+        let id = self.host(name)?.record.id.clone();
+        self.hosts.get_mut(&id).ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host's name has no host"))
+    }
+
+    fn keep(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.get(id) {
+            self.changes.put(persist::host_key(id), &host.record);
+        }
+    }
+
+    /// Takes a host into the fleet, or finds the one that it is already. `fresh` is the id that a new host gets.
+    pub fn enrol(&mut self, enrolment: Enrolment, fresh: HostId) -> Result<HostId, Refusal> {
+        let labels = self.check_token(&enrolment)?;
+        check_labels(&enrolment.labels)?;
+        check_address(&enrolment.address)?;
+        let known = self.names.get(&enrolment.name).and_then(|id| self.hosts.get(id));
+        let id = match known {
+            Some(host) if host.record.key == enrolment.key => host.record.id.clone(),
+            Some(host) => {
+                return Err(Refusal::new(
+                    ErrorKind::Exists,
+                    format!(
+                        "host {} is enrolled with another key; if that host is gone, run `windlass host rm {}` first",
+                        host.record.name, host.record.name
+                    ),
+                ));
+            }
+            None if enrolment.token.is_none() => {
+                return Err(Refusal::new(
+                    ErrorKind::NotSignedIn,
+                    format!("host {} is not enrolled; give it a token from `windlass token create`", enrolment.name),
+                ));
+            }
+            None => fresh,
+        };
+        let mut all = enrolment.labels.clone();
+        for (key, value) in labels {
+            if let Some(own) = all.get(&key).filter(|own| **own != value) {
+                return Err(Refusal::new(
+                    ErrorKind::NotAllowed,
+                    format!("the token says label {key}={value}, the host says {key}={own}"),
+                ));
+            }
+            all.insert(key, value);
+        }
+        if let Some((token, _)) = &enrolment.token {
+            self.use_token(token, &id, &enrolment);
+        }
+        let new = !self.hosts.contains_key(&id);
+        let now = self.now;
+        let host = self.hosts.entry(id.clone()).or_insert_with(|| {
+            Host::new(HostRecord {
+                id: id.clone(),
+                name: enrolment.name.clone(),
+                key: enrolment.key,
+                address: String::new(),
+                labels: BTreeMap::new(),
+                enrolled_at: now,
+                cordon: None,
+                last_seen: None,
+                agent_version: String::new(),
+                facts: None,
+            })
+        });
+        // An operator's labels survive the host's coming back; what the host says of itself does not overrule them.
+        for (key, value) in all {
+            host.record.labels.entry(key).or_insert(value);
+        }
+        host.record.address = enrolment.address;
+        self.names.insert(enrolment.name.clone(), id.clone());
+        self.keep(&id);
+        let (kind, message) = match new {
+            true => ("host.enrolled", format!("{} joined the fleet", enrolment.name)),
+            false => ("host.reenrolled", format!("{} came back with its key", enrolment.name)),
+        };
+        let mut record = event(kind, &format!("agent/{id}"), message);
+        record.host = enrolment.name.to_string();
+        self.log(record);
+        Ok(id)
+    }
+
+    /// Whether a host may renew its certificate with this key.
+    pub fn may_renew(&self, id: &HostId, key: &Digest) -> Result<(), Refusal> {
+        let host = self.enrolled(id)?;
+        if host.record.key == *key {
+            return Ok(());
+        }
+        let message = format!("host {} may renew only with the key it enrolled with", host.record.name);
+        Err(Refusal::new(ErrorKind::NotAllowed, message))
+    }
+
+    /// The host of a certificate.
+    pub fn enrolled(&self, id: &HostId) -> Result<&Host, Refusal> {
+        self.hosts.get(id).ok_or_else(|| {
+            let message = format!("host {id} is not in this fleet: it was removed; enrol it again with a token");
+            Refusal::new(ErrorKind::NotAllowed, message)
+        })
+    }
+
+    /// Opens a session; one that the host has already is closed. Returns which rollouts want the host's evidence.
+    pub fn connect(
+        &mut self,
+        id: &HostId,
+        number: u64,
+        sender: mpsc::Sender<rpc::CoordinatorMessage>,
+        greeting: Greeting,
+    ) -> Result<(), Refusal> {
+        check_address(&greeting.address)?;
+        self.enrolled(id)?;
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
+        let name = host.record.name.clone();
+        host.session = Some(Session { number, sender });
+        let was_silent = std::mem::replace(&mut host.silent, false);
+        host.last_heard = Some(now);
+        host.record.last_seen = Some(now);
+        host.record.agent_version = cut(greeting.agent_version, 100);
+        host.record.address = greeting.address;
+        host.record.facts = greeting.facts.or(host.record.facts.take());
+        let gone: Vec<AppName> =
+            host.statuses.keys().filter(|app| !greeting.apps.iter().any(|s| s.app == **app)).cloned().collect();
+        for app in gone {
+            host.statuses.remove(&app);
+            self.changes.delete(persist::status_key(id, &app));
+        }
+        self.keep(id);
+        if was_silent {
+            let mut record = event("host.returned", &format!("agent/{id}"), format!("{name} is back"));
+            record.host = name.to_string();
+            self.log(record);
+        }
+        for status in &greeting.apps {
+            self.keep_status(id, &name, status);
+        }
+        for rollout in self.open_with(&name) {
+            let app = self.rollouts.get(&rollout).map(|entry| &entry.rollout.app);
+            let status = greeting.apps.iter().find(|status| Some(&status.app) == app);
+            let event = Event::HostConnected { host: name.clone(), status: status.cloned().map(Box::new) };
+            self.advance(&rollout, event);
+        }
+        Ok(())
+    }
+
+    /// Whether this is still the host's session.
+    fn is_current(&self, id: &HostId, number: u64) -> bool {
+        self.hosts.get(id).and_then(|host| host.session.as_ref()).is_some_and(|s| s.number == number)
+    }
+
+    /// A heartbeat of a session; false when the session is no longer the host's.
+    pub fn heartbeat(&mut self, id: &HostId, number: u64, facts: Option<Facts>) -> bool {
+        if !self.is_current(id, number) {
+            return false;
+        }
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return false };
+        host.last_heard = Some(now);
+        host.record.facts = facts.or(host.record.facts.take());
+        if std::mem::replace(&mut host.silent, false) {
+            let name = host.record.name.clone();
+            let mut record = event("host.returned", &format!("agent/{id}"), format!("{name} is back"));
+            record.host = name.to_string();
+            self.log(record);
+            for rollout in self.open_with(&name) {
+                let app = self.rollouts.get(&rollout).map(|entry| entry.rollout.app.clone());
+                let status = app.and_then(|app| self.hosts.get(id)?.statuses.get(&app).cloned());
+                self.advance(&rollout, Event::HostConnected { host: name.clone(), status: status.map(Box::new) });
+            }
+        }
+        true
+    }
+
+    /// A status from a session; false when the session is no longer the host's.
+    pub fn report(&mut self, id: &HostId, number: u64, status: AppStatus) -> bool {
+        if !self.is_current(id, number) {
+            return false;
+        }
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return false };
+        host.last_heard = Some(now);
+        let name = host.record.name.clone();
+        if host.statuses.get(&status.app).is_some_and(|known| known.seq > status.seq) {
+            return true;
+        }
+        self.keep_status(id, &name, &status);
+        for rollout in self.open_with(&name) {
+            if self.rollouts.get(&rollout).is_some_and(|entry| entry.rollout.app == status.app) {
+                let status = Box::new(status.clone());
+                self.advance(&rollout, Event::HostStatus { host: name.clone(), status });
+            }
+        }
+        true
+    }
+
+    fn keep_status(&mut self, id: &HostId, name: &HostName, status: &AppStatus) {
+        let mut status = status.clone();
+        status.evidence = Vec::new();
+        status.reason = cut(status.reason, TEXT);
+        status.detail = cut(status.detail, TEXT);
+        status.held.truncate(1000);
+        self.note_failure(name, &status);
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let before = host.statuses.insert(status.app.clone(), status.clone());
+        // What only moves while a host works (detail, times) is not worth a disk write; it is said again at Hello.
+        let same = before.is_some_and(|before| {
+            (before.phase, before.outcome, &before.op) == (status.phase, status.outcome, &status.op)
+                && (&before.current, &before.confirmed) == (&status.current, &status.confirmed)
+                && (before.attested.ok, before.attested.pid) == (status.attested.ok, status.attested.pid)
+        });
+        if !same {
+            self.changes.put(persist::status_key(id, &status.app), &status);
+        }
+    }
+
+    /// Remembers the first failure of a host in a rollout.
+    fn note_failure(&mut self, name: &HostName, status: &AppStatus) {
+        let Some(rollout) = &status.rollout else { return };
+        if status.reason.is_empty() || status.phase == Phase::Confirmed {
+            return;
+        }
+        let Some(entry) = self.rollouts.get_mut(rollout) else { return };
+        if entry.failures.contains_key(name) || !entry.rollout.hosts.contains_key(name) {
+            return;
+        }
+        let failure = Failure {
+            app: status.app.clone(),
+            host: name.clone(),
+            rollout: rollout.clone(),
+            release: status.target.as_ref().map(|release| release.digest),
+            fault: status.fault,
+            cause: status.reason.clone(),
+            at: self.now,
+        };
+        self.changes.put(persist::failure_key(rollout, name), &failure);
+        entry.failures.insert(name.clone(), failure);
+    }
+
+    /// Whether evidence of this host in this rollout is worth keeping.
+    pub fn wants_evidence(&self, id: &HostId, rollout: &RolloutId) -> bool {
+        let name = self.hosts.get(id).map(|host| &host.record.name);
+        let entry = self.rollouts.get(rollout);
+        name.zip(entry).is_some_and(|(name, entry)| entry.rollout.hosts.contains_key(name))
+    }
+
+    /// A session has ended.
+    pub fn disconnect(&mut self, id: &HostId, number: u64) {
+        if !self.is_current(id, number) {
+            return;
+        }
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.session = None;
+            host.record.last_seen = host.last_heard;
+        }
+        self.keep(id);
+    }
+
+    /// Makes known which hosts have not been heard of for too long.
+    pub(super) fn notice_silence(&mut self) {
+        let (now, started) = (self.now, self.started_at);
+        let late = self.hosts.values_mut().filter(|host| {
+            !host.silent && now.since(host.last_heard.unwrap_or(started)) >= SILENT_AFTER
+        });
+        let late: Vec<_> = late
+            .map(|host| {
+                host.silent = true;
+                // A host that says nothing for so long has lost its session, whatever TCP thinks.
+                host.session = None;
+                (host.record.name.clone(), host.last_heard.is_some())
+            })
+            .collect();
+        for (name, was_here) in late {
+            if was_here {
+                let message = format!("{name} has not been heard of for {SILENT_AFTER}");
+                let mut record = event("host.silent", "coordinator", message);
+                record.host = name.to_string();
+                self.log(record);
+            }
+            for rollout in self.open_with(&name) {
+                self.advance(&rollout, Event::HostSilent { host: name.clone() });
+            }
+        }
+    }
+
+    /// Sets and removes labels.
+    pub fn label(
+        &mut self,
+        who: &str,
+        name: &str,
+        set: BTreeMap<String, String>,
+        remove: &[String],
+    ) -> Result<&Host, Refusal> {
+        check_labels(&set)?;
+        let host = self.host_mut(name)?;
+        let mut labels = host.record.labels.clone();
+        for key in remove {
+            if labels.remove(key).is_none() {
+                let known = host.record.labels.keys().map(String::as_str);
+                return Err(Refusal::unknown(&format!("label of host {name}"), key, known));
+            }
+        }
+        labels.extend(set);
+        check_labels(&labels)?;
+        host.record.labels = labels;
+        let words: Vec<_> = host.record.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        self.host_changed(who, name, "host.labelled", format!("{name} has labels {}", words.join(",")))
+    }
+
+    /// Keeps a host out of rollouts, or lets it in again.
+    pub fn cordon(&mut self, who: &str, name: &str, cordon: Option<String>) -> Result<&Host, Refusal> {
+        let at = self.now;
+        let host = self.host_mut(name)?;
+        let (kind, message) = match &cordon {
+            Some(reason) if reason.is_empty() => ("host.cordoned", format!("{name} is kept out of rollouts")),
+            Some(reason) => ("host.cordoned", format!("{name} is kept out of rollouts: {reason}")),
+            None => ("host.uncordoned", format!("{name} takes part in rollouts again")),
+        };
+        if host.record.cordon.is_some() == cordon.is_some() {
+            return self.host(name);
+        }
+        host.record.cordon =
+            cordon.map(|reason| Cordon { by: who.to_owned(), reason: cut(reason, TEXT), at });
+        self.host_changed(who, name, kind, message)
+    }
+
+    /// Lets quarantined apps of a host take part again.
+    pub fn release_host(&mut self, who: &str, name: &str, reason: &str) -> Result<&Host, Refusal> {
+        let now = self.now;
+        let host = self.host(name)?;
+        let quarantined = host.statuses.values().filter(|status| status.phase == Phase::Quarantined);
+        let apps: Vec<_> = quarantined.map(|status| status.app.to_string()).collect();
+        if apps.is_empty() {
+            return Err(Refusal::wrong_state(format!("host {name} has no quarantined app; there is nothing to release")));
+        }
+        if host.session.is_none() || host.is_silent(now) {
+            return Err(Refusal::wrong_state(format!("host {name} is not connected; release it when it is back")));
+        }
+        let id = host.record.id.clone();
+        let message = format!("{name} lets {} take part again", apps.join(", "));
+        for app in apps {
+            let release = rpc::ReleaseQuarantine { app, reason: cut(reason.to_owned(), TEXT) };
+            self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
+        }
+        self.host_changed(who, name, "host.released", message)
+    }
+
+    /// Removes a host for good.
+    pub fn remove_host(&mut self, who: &str, name: &str) -> Result<Host, Refusal> {
+        let now = self.now;
+        let host = self.host(name)?;
+        if host.session.is_some() && !host.is_silent(now) {
+            return Err(Refusal::wrong_state(format!(
+                "host {name} is connected; stop its agent first, or cordon it with `windlass host cordon {name}`"
+            )));
+        }
+        let (id, host_name) = (host.record.id.clone(), host.record.name.clone());
+        if let Some(rollout) = self.open_with(&host_name).first() {
+            return Err(Refusal::new(
+                ErrorKind::Busy,
+                format!("host {name} takes part in rollout {rollout}; abort it or wait for its end"),
+            ));
+        }
+        let apps: Vec<_> = host.statuses.keys().cloned().collect();
+        for app in apps {
+            self.changes.delete(persist::status_key(&id, &app));
+        }
+        self.changes.delete(persist::host_key(&id));
+        self.names.remove(&host_name);
+        let mut record = event("host.removed", who, format!("{host_name} left the fleet"));
+        record.host = host_name.to_string();
+        self.log(record);
+        self.hosts.remove(&id).ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host is gone already"))
+    }
+
+    fn host_changed(&mut self, who: &str, name: &str, kind: &str, message: String) -> Result<&Host, Refusal> {
+        let (id, host) = {
+            let host = self.host(name)?;
+            (host.record.id.clone(), host.record.name.to_string())
+        };
+        self.keep(&id);
+        let mut record = event(kind, who, message);
+        record.host = host;
+        self.log(record);
+        self.host(name)
+    }
+}
+
+/// Cuts a text at a character.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+fn check_address(address: &str) -> Result<(), Refusal> {
+    let fits = address.len() <= 255 && address.chars().all(|c| c.is_ascii_graphic());
+    if fits { Ok(()) } else { Err(Refusal::invalid("the host's address is not a host name or an IP address")) }
+}
+
+/// Labels keep to kubectl's syntax: keys with an optional prefix, values possibly empty.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if labels.len() > LABELS {
+        return Err(Refusal::invalid(format!("{} labels are too many: at most {LABELS}", labels.len())));
+    }
+    for (key, value) in labels {
+        let (prefix, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let prefix_fits = prefix.is_empty() && !key.starts_with('/')
+            || prefix.len() <= 253 && is_label_word(prefix) && !prefix.contains('_');
+        if !is_label_word(name) || name.len() > 63 || !prefix_fits {
+            return Err(Refusal::invalid(format!(
+                "invalid label key {key:?}: use [PREFIX/]NAME of letters, digits, '.', '_' and '-', beginning and ending with a letter or a digit"
+            )));
+        }
+        if !value.is_empty() && (!is_label_word(value) || value.len() > 63) {
+            return Err(Refusal::invalid(format!(
+                "invalid value {value:?} of label {key}: use at most 63 letters, digits, '.', '_' and '-', beginning and ending with a letter or a digit"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn is_label_word(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}

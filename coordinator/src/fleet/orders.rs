@@ -1,0 +1,130 @@
+//! From an operator's order to a plan: names resolved, the fleet pictured, the planner asked.
+
+use std::collections::BTreeSet;
+
+use windlass_proto::id::{AppName, HostName};
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::RolloutSpec;
+use windlass_rollout::plan::{self, FleetHost, OpenRollout, Order};
+use windlass_rollout::{Kind, Plan};
+
+use super::{Fleet, HostState, Refusal};
+
+/// An order as it came.
+#[derive(Debug, Clone, Default)]
+pub struct OrderText {
+    /// The app.
+    pub app: String,
+    /// Digest, digest prefix or version; empty with `rollback`: the last good release.
+    pub target: String,
+    /// The rollout part of the spec; empty with `rollback`: that of the app's last rollout.
+    pub spec_json: String,
+    /// Whether to go back.
+    pub rollback: bool,
+    /// Refuse unless the next revision is this; 0: do not check.
+    pub expect_revision: u64,
+}
+
+impl Fleet {
+    /// What an order would do.
+    pub fn plan(&self, text: &OrderText) -> Result<Plan, Refusal> {
+        let order = self.order(text)?;
+        Ok(self.plan_order(order))
+    }
+
+    pub(super) fn plan_order(&self, order: Order) -> Plan {
+        let picture = self.picture(&order.app, order.spec.failure.poison_after);
+        plan::make(order, &picture)
+    }
+
+    fn order(&self, text: &OrderText) -> Result<Order, Refusal> {
+        let app = AppName::new(&text.app).map_err(|error| Refusal::invalid(error.to_string()))?;
+        let to = match (text.rollback, text.target.is_empty()) {
+            (true, _) => self.rollback_target(&app, &text.target)?,
+            (false, false) => self.find_bundle(Some(&app), &text.target)?.release.clone(),
+            (false, true) => {
+                return Err(Refusal::invalid("the order names no release: give a version or a digest"));
+            }
+        };
+        let spec = match (text.spec_json.is_empty(), text.rollback) {
+            (false, _) => serde_json::from_str(&text.spec_json)
+                .map_err(|error| Refusal::invalid(format!("the rollout part of the spec is not valid: {error}")))?,
+            (true, true) => self.last_spec(&app)?,
+            (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
+        };
+        let kind = if text.rollback { Kind::Rollback } else { Kind::Deploy };
+        self.order_of(app, kind, to, spec, text.expect_revision, None)
+    }
+
+    fn last_spec(&self, app: &AppName) -> Result<RolloutSpec, Refusal> {
+        let last = self.rollouts_of(app).into_iter().next_back();
+        last.map(|rollout| rollout.spec.clone()).ok_or_else(|| {
+            Refusal::wrong_state(format!("{app} has had no rollout whose spec could be used again; give one with -f"))
+        })
+    }
+
+    pub(super) fn order_of(
+        &self,
+        app: AppName,
+        kind: Kind,
+        to: ReleaseRef,
+        spec: RolloutSpec,
+        expect_revision: u64,
+        only: Option<BTreeSet<HostName>>,
+    ) -> Result<Order, Refusal> {
+        let bundle = self.bundle(&to.digest).ok_or_else(|| {
+            Refusal::unknown("bundle", &to.digest.to_string(), std::iter::empty())
+        })?;
+        let record = self.app(&app);
+        Ok(Order {
+            kind,
+            rollback: kind == Kind::Rollback || record.succeeded.contains(&to.digest),
+            from: record.current().cloned(),
+            to_bytes: bundle.bytes,
+            release: bundle.spec.clone(),
+            revision: record.revision + 1,
+            expect_revision,
+            only,
+            app,
+            to,
+            spec,
+        })
+    }
+
+    /// The fleet as the planner wants it.
+    fn picture(&self, app: &AppName, poison_after: u32) -> plan::Fleet {
+        let hosts = self.hosts().map(|host| {
+            let status = host.statuses.get(app);
+            FleetHost {
+                name: host.record.name.clone(),
+                labels: host.record.labels.clone(),
+                state: match host.state(self.now, Some(app)) {
+                    HostState::Ready => plan::HostState::Ready,
+                    HostState::Silent => plan::HostState::Silent,
+                    HostState::Cordoned => plan::HostState::Cordoned,
+                    HostState::Quarantined => plan::HostState::Quarantined,
+                },
+                current: status.and_then(|s| s.current.clone()),
+                confirmed: status.and_then(|s| s.confirmed.clone()),
+                attested: status.is_some_and(|s| {
+                    s.attested.ok && s.attested.digest == s.current.as_ref().map(|release| release.digest)
+                }),
+                held: status.map(|s| s.held.clone()).unwrap_or_default(),
+                disk_free: host.record.facts.as_ref().map(|facts| facts.disk_free_bytes),
+            }
+        });
+        let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|rollout| !rollout.ended());
+        plan::Fleet {
+            hosts: hosts.collect(),
+            open: open
+                .map(|rollout| OpenRollout {
+                    id: rollout.id.clone(),
+                    app: rollout.app.clone(),
+                    started_by: rollout.started_by.clone(),
+                    state: rollout.state.word(),
+                })
+                .collect(),
+            poisoned: self.poisoned(app, poison_after),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Rollouts: events go into the machine, its new state to disk, its effects to hosts, log and timers.
+
+use tokio::sync::watch;
+use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
+use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
+use windlass_proto::time::Timestamp;
+use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout};
+
+use super::hosts::cut;
+use super::log::event;
+use super::persist::{self, RolloutHead};
+use super::{ENDED_ROLLOUTS, Fleet, OrderText, Refusal, RolloutEntry};
+
+/// Operators' reasons are kept and shown; longer ones are cut.
+const REASON: usize = 1000;
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self::wrong_state(refused.to_string())
+    }
+}
+
+impl Fleet {
+    /// A rollout by id.
+    pub fn rollout(&self, id: &str) -> Result<&Rollout, Refusal> {
+        let entry = RolloutId::new(id).ok().and_then(|id| self.rollouts.get(&id));
+        entry
+            .map(|entry| &entry.rollout)
+            .ok_or_else(|| Refusal::unknown("rollout", id, self.rollouts.keys().map(RolloutId::as_str)))
+    }
+
+    /// Rollouts, newest first.
+    pub fn rollouts(&self, app: Option<&AppName>, open_only: bool, limit: usize) -> Vec<&Rollout> {
+        let mut rollouts: Vec<_> = self
+            .rollouts
+            .values()
+            .map(|entry| &entry.rollout)
+            .filter(|r| app.is_none_or(|app| r.app == *app) && !(open_only && r.ended()))
+            .collect();
+        rollouts.sort_by_key(|r| std::cmp::Reverse((r.started_at, r.revision)));
+        rollouts.truncate(limit);
+        rollouts
+    }
+
+    /// Open rollouts with this host.
+    pub(super) fn open_with(&self, host: &HostName) -> Vec<RolloutId> {
+        let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|r| !r.ended());
+        open.filter(|r| r.hosts.contains_key(host)).map(|r| r.id.clone()).collect()
+    }
+
+    /// Plans, records and starts. The same idempotency key gives the same rollout. `id` is what a new one is called.
+    pub fn start(
+        &mut self,
+        who: &str,
+        text: &OrderText,
+        reason: &str,
+        idempotency_key: &str,
+        id: RolloutId,
+    ) -> Result<&Rollout, Refusal> {
+        if let Some(known) = self.started_before(idempotency_key)? {
+            return self.rollout(known.as_str());
+        }
+        let plan = self.plan(text)?;
+        self.begin(who, plan, reason, idempotency_key, id)
+    }
+
+    fn started_before(&self, key: &str) -> Result<Option<RolloutId>, Refusal> {
+        if key.len() > 100 {
+            return Err(Refusal::invalid("the idempotency key is longer than 100 bytes"));
+        }
+        let same = |entry: &&RolloutEntry| !key.is_empty() && entry.idempotency_key == key;
+        Ok(self.rollouts.values().find(same).map(|entry| entry.rollout.id.clone()))
+    }
+
+    fn begin(
+        &mut self,
+        who: &str,
+        plan: Plan,
+        reason: &str,
+        idempotency_key: &str,
+        id: RolloutId,
+    ) -> Result<&Rollout, Refusal> {
+        if let Some(check) = plan.refusal() {
+            let kind = match check.id {
+                "busy" => ErrorKind::Busy,
+                "poisoned" => ErrorKind::Poisoned,
+                "revision" => ErrorKind::StateMoved,
+                _ => ErrorKind::PlanRefused,
+            };
+            return Err(Refusal::new(kind, check.message.clone()));
+        }
+        let reason = cut(reason.to_owned(), REASON);
+        let rollout = Rollout::new(id.clone(), &plan, who, &reason, self.epoch, self.now);
+        let mut app = self.app(&rollout.app);
+        app.revision = rollout.revision;
+        self.keep_app(&rollout.app.clone(), app);
+        let entry = RolloutEntry {
+            rollout,
+            idempotency_key: idempotency_key.to_owned(),
+            failures: Default::default(),
+        };
+        self.rollouts.insert(id.clone(), entry);
+        self.keep_rollout(&id, None);
+        self.advance(&id, Event::Start);
+        self.forget_rollouts();
+        self.rollout(id.as_str())
+    }
+
+    /// A new rollout for the hosts that an ended one left behind.
+    pub fn retry(&mut self, who: &str, id: &str, reason: &str, new: RolloutId) -> Result<&Rollout, Refusal> {
+        let old = self.rollout(id)?;
+        let only = old.left_behind()?;
+        let (app, to, spec) = (old.app.clone(), old.to.clone(), old.spec.clone());
+        let mut order = self.order_of(app, Kind::Retry, to, spec, 0, Some(only))?;
+        order.rollback |= self.rollout(id)?.rollback;
+        let plan = self.plan_order(order);
+        let reason = if reason.is_empty() { format!("retry of {id}") } else { reason.to_owned() };
+        self.begin(who, plan, &reason, "", new)
+    }
+
+    /// An operator's event for a rollout.
+    pub fn command(&mut self, id: &str, event: Event) -> Result<&Rollout, Refusal> {
+        let id = self.rollout(id)?.id.clone();
+        self.apply(&id, event)?;
+        self.rollout(id.as_str())
+    }
+
+    /// Something happened to a rollout; what it refuses does not concern it.
+    pub(super) fn advance(&mut self, id: &RolloutId, event: Event) {
+        if let Err(refused) = self.apply(id, event) {
+            tracing::debug!(rollout = %id, %refused, "event does not apply");
+        }
+    }
+
+    fn apply(&mut self, id: &RolloutId, event: Event) -> Result<(), Refused> {
+        let Some(entry) = self.rollouts.get_mut(id) else { return Ok(()) };
+        let step = windlass_rollout::step(&entry.rollout, event, self.now)?;
+        if step.state != entry.rollout {
+            let before = std::mem::replace(&mut entry.rollout, step.state);
+            self.keep_rollout(id, Some(&before));
+        }
+        for effect in step.effects {
+            self.perform(id, effect);
+        }
+        Ok(())
+    }
+
+    /// Writes what differs from before.
+    fn keep_rollout(&mut self, id: &RolloutId, before: Option<&Rollout>) {
+        let Some(entry) = self.rollouts.get(id) else { return };
+        for (name, host) in &entry.rollout.hosts {
+            if before.and_then(|rollout| rollout.hosts.get(name)) != Some(host) {
+                self.changes.put(persist::rollout_host_key(id, name), host);
+            }
+        }
+        let hosts = std::collections::BTreeMap::new();
+        let rollout = Rollout { hosts, ..entry.rollout.clone() };
+        let head = RolloutHead { rollout, idempotency_key: entry.idempotency_key.clone() };
+        self.changes.put(persist::rollout_key(id), &head);
+        self.changes.rollouts.insert(id.clone());
+    }
+
+    fn perform(&mut self, id: &RolloutId, effect: Effect) {
+        match effect {
+            Effect::Assign { host, op, release, order, rollback } => {
+                let order_json = serde_json::to_string(&order).unwrap_or_default();
+                self.tell(&host, op, |op_id, epoch| {
+                    Message::Assign(rpc::Assign {
+                        op_id,
+                        rollout_id: id.to_string(),
+                        epoch,
+                        release: Some(release.into()),
+                        order_json,
+                        rollback,
+                    })
+                });
+            }
+            Effect::Permit { host, op, ttl } => self.tell(&host, op, |op_id, epoch| {
+                Message::Permit(rpc::Permit { op_id, epoch, ttl_ms: ttl.0 })
+            }),
+            Effect::Confirm { host, op } => {
+                self.tell(&host, op, |op_id, epoch| Message::Confirm(rpc::Confirm { op_id, epoch }));
+            }
+            Effect::AbortOp { host, op, reason } => self.tell(&host, op, |op_id, epoch| {
+                Message::Abort(rpc::AbortOp { op_id, epoch, reason })
+            }),
+            Effect::Event { kind, host, message } => {
+                let who = self.rollouts.get(id).map(|entry| entry.rollout.started_by.clone());
+                let who = who.filter(|_| kind == "rollout.started").unwrap_or_else(|| "coordinator".into());
+                let mut record = event(kind, &who, cut(message, REASON));
+                record.app = self.rollouts.get(id).map(|e| e.rollout.app.to_string()).unwrap_or_default();
+                record.rollout = id.to_string();
+                record.host = host.map(|host| host.to_string()).unwrap_or_default();
+                self.log(record);
+            }
+            Effect::SetTimer { at } => {
+                self.timers.insert(id.clone(), at);
+            }
+            Effect::Ended { state } => {
+                tracing::info!(rollout = %id, state = state.word(), "rollout ended");
+                self.timers.remove(id);
+                self.conclude(id);
+            }
+        }
+    }
+
+    fn tell(&mut self, host: &HostName, op: OpId, message: impl FnOnce(String, u64) -> Message) {
+        let Some(id) = self.names.get(host).cloned() else { return };
+        self.changes.sends.push((id, message(op.to_string(), self.epoch)));
+    }
+
+    /// Sends `Tick` to the rollouts whose time has come.
+    pub(super) fn fire_timers(&mut self) {
+        let now = self.now;
+        let due: Vec<_> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.timers.remove(&id);
+            self.advance(&id, Event::Tick);
+        }
+    }
+
+    /// After a start of the coordinator: every open rollout learns of it.
+    pub fn recover(&mut self) {
+        let open: Vec<_> = self.rollouts.values().filter(|e| !e.rollout.ended()).map(|e| e.rollout.id.clone()).collect();
+        for id in open {
+            tracing::info!(rollout = %id, "rollout goes on");
+            let epoch = self.epoch;
+            self.advance(&id, Event::Recovered { epoch });
+        }
+    }
+
+    /// The rollout now and after each change.
+    pub fn watch_rollout(&mut self, id: &str) -> Result<watch::Receiver<rpc::Rollout>, Refusal> {
+        let rollout = self.rollout(id)?;
+        let (id, shown) = (rollout.id.clone(), crate::rpc::show::rollout(rollout));
+        let watcher = self.watchers.entry(id).or_insert_with(|| watch::channel(shown.clone()).0);
+        watcher.send_if_modified(|seen| std::mem::replace(seen, shown.clone()) != shown);
+        Ok(watcher.subscribe())
+    }
+
+    /// Drops the oldest ended rollouts beyond the bound.
+    fn forget_rollouts(&mut self) {
+        let mut ended: Vec<(Timestamp, RolloutId)> = self
+            .rollouts
+            .values()
+            .filter(|entry| entry.rollout.ended())
+            .map(|entry| (entry.rollout.started_at, entry.rollout.id.clone()))
+            .collect();
+        if ended.len() <= ENDED_ROLLOUTS {
+            return;
+        }
+        ended.sort();
+        let excess = ended.len() - ENDED_ROLLOUTS;
+        for (_, id) in ended.into_iter().take(excess.min(2)) {
+            let Some(entry) = self.rollouts.remove(&id) else { continue };
+            for name in entry.rollout.hosts.keys() {
+                self.changes.delete(persist::rollout_host_key(&id, name));
+            }
+            for name in entry.failures.keys() {
+                self.changes.delete(persist::failure_key(&id, name));
+            }
+            self.changes.delete(persist::rollout_key(&id));
+        }
+    }
+}

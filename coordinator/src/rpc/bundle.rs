@@ -1,0 +1,199 @@
+//! Bundles, as operators call them.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use windlass_proto::bundle::{Envelope, Manifest};
+use windlass_proto::digest::Digest;
+use windlass_proto::limits::MANIFEST_BYTES;
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::rpc::bundle_service_server::BundleService;
+use windlass_proto::rpc::{self, ErrorKind};
+
+use super::{Shared, app_filter, pieces, show, who};
+use crate::fleet::Refusal;
+use crate::fleet::record::BundleRecord;
+
+/// An envelope is base64 of the manifest, and signatures.
+const ENVELOPE_BYTES: usize = MANIFEST_BYTES / 3 * 4 + (1 << 20);
+/// The next message of an upload must come within this time.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Bundles(pub Shared);
+
+fn bad_request(error: impl std::fmt::Display) -> Status {
+    ErrorKind::Invalid.status(error.to_string())
+}
+
+async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    let message = tokio::time::timeout(STALLED, stream.message()).await;
+    message.map_err(|_| ErrorKind::TimedOut.status("the upload stalled"))?
+}
+
+/// What an envelope says, checked as far as that needs no trusted key: whose keys count is for hosts to decide.
+struct Opened {
+    manifest: Manifest,
+    release: ReleaseRef,
+    key_ids: Vec<String>,
+    chunks: Vec<Digest>,
+}
+
+fn open(bytes: &[u8]) -> Result<Opened, Status> {
+    let envelope = Envelope::decode(bytes).map_err(|error| bad_request(format!("not a signed envelope: {error}")))?;
+    let manifest =
+        envelope.unverified_manifest().map_err(|error| bad_request(format!("not a valid manifest: {error}")))?;
+    let key_ids: Vec<_> = envelope.key_ids().iter().map(ToString::to_string).collect();
+    if key_ids.is_empty() {
+        return Err(bad_request(format!(
+            "{} {} is not signed; sign it with `windlass bundle sign`",
+            manifest.app, manifest.version
+        )));
+    }
+    let release = ReleaseRef {
+        app: manifest.app.clone(),
+        version: manifest.version.clone(),
+        digest: envelope.digest(),
+        counter: manifest.counter,
+    };
+    let mut chunks: Vec<_> = manifest.files().flat_map(|(_, _, chunks)| chunks).map(|chunk| chunk.digest).collect();
+    chunks.sort_unstable();
+    chunks.dedup();
+    Ok(Opened { manifest, release, key_ids, chunks })
+}
+
+impl Bundles {
+    async fn register(&self, envelope: Bytes, who: String) -> Result<rpc::BundleInfo, Status> {
+        let bytes = envelope.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&bytes)).await;
+        let opened = opened.map_err(|_| ErrorKind::Internal.status("reading the envelope failed"))??;
+        let missing = self.0.objects.missing(opened.chunks.clone()).await;
+        if let Some(first) = missing.first() {
+            return Err(ErrorKind::WrongState.status(format!(
+                "{} of {} chunks of {} are not stored here, {first} among them; push them first",
+                missing.len(),
+                opened.chunks.len(),
+                opened.release
+            )));
+        }
+        let chunks = opened.chunks.len() as u64;
+        let sizes = self.0.objects.chunk_sizes(opened.chunks).await?;
+        let record = BundleRecord {
+            spec: opened.manifest.release.clone(),
+            files: opened.manifest.files().count() as u64,
+            bytes: opened.manifest.total_bytes(),
+            chunks,
+            stored_bytes: sizes.iter().sum(),
+            key_ids: opened.key_ids,
+            pushed_at: windlass_proto::time::Timestamp(0),
+            pushed_by: who,
+            release: opened.release,
+        };
+        let digest = record.release.digest;
+        // The index must never name an envelope that is not on disk; one without index entry is harmless.
+        self.0.objects.put_envelope(&digest, envelope).await?;
+        let added = self.0.driver.request(move |fleet| {
+            let record = BundleRecord { pushed_at: fleet.now, ..record };
+            fleet.add_bundle(record).map(|record| show::bundle(&record))
+        });
+        Ok(added.await?)
+    }
+
+    async fn find(&self, request: rpc::GetBundleRequest) -> Result<BundleRecord, Status> {
+        let app = app_filter(&request.app)?;
+        let found = self.0.driver.request(move |fleet| {
+            let text = match (request.digest.is_empty(), request.version.is_empty()) {
+                (false, _) => &request.digest,
+                (true, false) if app.is_some() => &request.version,
+                _ => return Err(Refusal::invalid("name a bundle by digest, or by app and version")),
+            };
+            fleet.find_bundle(app.as_ref(), text).cloned()
+        });
+        Ok(found.await?)
+    }
+}
+
+#[tonic::async_trait]
+impl BundleService for Bundles {
+    async fn missing_chunks(
+        &self,
+        request: Request<rpc::MissingChunksRequest>,
+    ) -> Result<Response<rpc::MissingChunksResponse>, Status> {
+        let digests = request.into_inner().digests;
+        let digests = digests.iter().map(|bytes| Digest::try_from(bytes.as_slice()));
+        let digests = digests.collect::<Result<Vec<_>, _>>().map_err(bad_request)?;
+        let missing = self.0.objects.missing(digests).await;
+        let digests = missing.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+        Ok(Response::new(rpc::MissingChunksResponse { digests }))
+    }
+
+    async fn push_chunks(
+        &self,
+        request: Request<Streaming<rpc::ChunkBatch>>,
+    ) -> Result<Response<rpc::PushChunksResponse>, Status> {
+        let mut stream = request.into_inner();
+        let mut total = rpc::PushChunksResponse::default();
+        while let Some(batch) = next(&mut stream).await? {
+            let chunks = batch.chunks.into_iter().map(|chunk| {
+                let digest = Digest::try_from(chunk.digest.as_slice()).map_err(bad_request)?;
+                Ok((digest, chunk.compressed))
+            });
+            let stored = self.0.objects.put_chunks(chunks.collect::<Result<_, Status>>()?).await?;
+            total.stored += stored.new;
+            total.already_there += stored.known;
+            total.bytes += stored.bytes;
+        }
+        Ok(Response::new(total))
+    }
+
+    async fn put_bundle(
+        &self,
+        request: Request<Streaming<rpc::Piece>>,
+    ) -> Result<Response<rpc::BundleInfo>, Status> {
+        let who = who(&request)?;
+        let mut stream = request.into_inner();
+        let mut envelope = BytesMut::new();
+        while let Some(piece) = next(&mut stream).await? {
+            if envelope.len() + piece.data.len() > ENVELOPE_BYTES {
+                return Err(ErrorKind::TooMuch.status(format!("the envelope is larger than {ENVELOPE_BYTES} bytes")));
+            }
+            envelope.extend_from_slice(&piece.data);
+        }
+        self.register(envelope.freeze(), who).await.map(Response::new)
+    }
+
+    async fn list_bundles(
+        &self,
+        request: Request<rpc::ListBundlesRequest>,
+    ) -> Result<Response<rpc::ListBundlesResponse>, Status> {
+        let app = app_filter(&request.into_inner().app)?;
+        let bundles = self.0.driver.request(move |fleet| {
+            if let Some(app) = &app {
+                fleet.known_app(app)?;
+            }
+            Ok(fleet.bundles(app.as_ref()).into_iter().map(show::bundle).collect())
+        });
+        Ok(Response::new(rpc::ListBundlesResponse { bundles: bundles.await? }))
+    }
+
+    async fn get_bundle(
+        &self,
+        request: Request<rpc::GetBundleRequest>,
+    ) -> Result<Response<rpc::BundleInfo>, Status> {
+        Ok(Response::new(show::bundle(&self.find(request.into_inner()).await?)))
+    }
+
+    type FetchBundleEnvelopeStream = ReceiverStream<Result<rpc::Piece, Status>>;
+
+    async fn fetch_bundle_envelope(
+        &self,
+        request: Request<rpc::GetBundleRequest>,
+    ) -> Result<Response<Self::FetchBundleEnvelopeStream>, Status> {
+        let bundle = self.find(request.into_inner()).await?;
+        let envelope = self.0.objects.envelope(&bundle.release.digest).await?;
+        Ok(Response::new(pieces(envelope)))
+    }
+}

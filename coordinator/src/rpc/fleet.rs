@@ -1,0 +1,278 @@
+//! Hosts, apps, tokens and events, as operators call them.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use windlass_proto::id::{AppName, HostName};
+use windlass_proto::phase::{Evidence, Fault};
+use windlass_proto::rpc::fleet_service_server::FleetService;
+use windlass_proto::rpc::{self, ErrorKind};
+use windlass_proto::spec::selector::Selector;
+use windlass_proto::time::{Span, Timestamp};
+use windlass_proto::tls::JoinToken;
+
+use super::{Shared, app_filter, send, show, who};
+use crate::fleet::{EventFilter, Fleet, Refusal};
+use crate::pki::Pki;
+
+/// Past events in one answer when nobody says otherwise.
+const PAST: usize = 200;
+/// Events fetched from the driver at a time while following.
+const PAGE: usize = 100;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Fleets {
+    /// Fleet and objects.
+    pub shared: Shared,
+    /// Pins join tokens.
+    pub pki: Pki,
+}
+
+impl Fleets {
+    async fn on_host(
+        &self,
+        work: impl FnOnce(&mut Fleet) -> Result<rpc::Host, Refusal> + Send + 'static,
+    ) -> Result<Response<rpc::Host>, Status> {
+        Ok(Response::new(self.shared.driver.request(work).await?))
+    }
+}
+
+/// The host as it is after a change.
+fn shown(fleet: &Fleet, name: &str) -> Result<rpc::Host, Refusal> {
+    Ok(show::host(fleet, fleet.host(name)?))
+}
+
+#[tonic::async_trait]
+impl FleetService for Fleets {
+    async fn list_hosts(
+        &self,
+        request: Request<rpc::ListHostsRequest>,
+    ) -> Result<Response<rpc::ListHostsResponse>, Status> {
+        let selector = match request.into_inner().selector.trim() {
+            "" => None,
+            text => Some(text.parse::<Selector>().map_err(|error| ErrorKind::Invalid.status(error.to_string()))?),
+        };
+        let hosts = self.shared.driver.ask(move |fleet| {
+            let wanted = fleet.hosts().filter(|host| {
+                selector.as_ref().is_none_or(|selector| selector.matches(&host.record.labels))
+            });
+            wanted.map(|host| show::host(fleet, host)).collect()
+        });
+        Ok(Response::new(rpc::ListHostsResponse { hosts: hosts.await? }))
+    }
+
+    async fn get_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let name = request.into_inner().host;
+        self.on_host(move |fleet| shown(fleet, &name)).await
+    }
+
+    async fn label_host(&self, request: Request<rpc::LabelHostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        self.on_host(move |fleet| {
+            fleet.label(&who, &request.host, request.set, &request.remove)?;
+            shown(fleet, &request.host)
+        })
+        .await
+    }
+
+    async fn cordon_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let who = who(&request)?;
+        let rpc::HostRequest { host, reason } = request.into_inner();
+        self.on_host(move |fleet| {
+            fleet.cordon(&who, &host, Some(reason))?;
+            shown(fleet, &host)
+        })
+        .await
+    }
+
+    async fn uncordon_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let who = who(&request)?;
+        let name = request.into_inner().host;
+        self.on_host(move |fleet| {
+            fleet.cordon(&who, &name, None)?;
+            shown(fleet, &name)
+        })
+        .await
+    }
+
+    async fn release_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let who = who(&request)?;
+        let rpc::HostRequest { host, reason } = request.into_inner();
+        self.on_host(move |fleet| {
+            fleet.release_host(&who, &host, &reason)?;
+            shown(fleet, &host)
+        })
+        .await
+    }
+
+    async fn remove_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
+        let who = who(&request)?;
+        let name = request.into_inner().host;
+        self.on_host(move |fleet| {
+            let host = fleet.remove_host(&who, &name)?;
+            Ok(show::host(fleet, &host))
+        })
+        .await
+    }
+
+    async fn versions(
+        &self,
+        request: Request<rpc::VersionsRequest>,
+    ) -> Result<Response<rpc::VersionsResponse>, Status> {
+        let app = app_filter(&request.into_inner().app)?;
+        let rows = self.shared.driver.request(move |fleet| {
+            if let Some(app) = &app {
+                fleet.known_app(app)?;
+            }
+            let wanted = |name: &AppName| app.as_ref().is_none_or(|app| app == name);
+            let rows = fleet.hosts().flat_map(|host| {
+                let stale = host.is_silent(fleet.now);
+                let name = host.record.name.to_string();
+                host.statuses.values().filter(|status| wanted(&status.app)).map(move |status| rpc::VersionRow {
+                    host: name.clone(),
+                    stale,
+                    status: Some(status.clone().into()),
+                })
+            });
+            Ok(rows.collect())
+        });
+        Ok(Response::new(rpc::VersionsResponse { rows: rows.await? }))
+    }
+
+    async fn why(&self, request: Request<rpc::WhyRequest>) -> Result<Response<rpc::WhyResponse>, Status> {
+        let subject = request.into_inner().subject;
+        let cause = self.shared.driver.request(move |fleet| fleet.why(&subject)).await?;
+        let mut evidence = Vec::new();
+        if let (Some(host), Some(rollout)) = (&cause.host, &cause.rollout)
+            && let Some(bytes) = self.shared.objects.evidence(rollout.as_str(), host.as_str()).await?
+        {
+            let stored: Vec<Evidence> = serde_json::from_slice(&bytes)
+                .map_err(|_| ErrorKind::Damaged.status(format!("the evidence of host {host} in rollout {rollout} is damaged")))?;
+            evidence = stored.into_iter().map(Into::into).collect();
+        }
+        Ok(Response::new(rpc::WhyResponse {
+            host: cause.host.map(|host| host.to_string()).unwrap_or_default(),
+            rollout: cause.rollout.map(|id| id.to_string()).unwrap_or_default(),
+            fault: Fault::to_wire(cause.fault),
+            cause: cause.cause,
+            evidence,
+        }))
+    }
+
+    async fn create_token(&self, request: Request<rpc::CreateTokenRequest>) -> Result<Response<rpc::Token>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let host = match request.host.as_str() {
+            "" => None,
+            name => Some(HostName::new(name).map_err(|error| ErrorKind::Invalid.status(error.to_string()))?),
+        };
+        let ttl = (request.ttl_seconds != 0).then(|| Span(request.ttl_seconds.saturating_mul(1000)));
+        let token = JoinToken::generate(self.pki.agents().pin())
+            .map_err(|error| ErrorKind::Internal.status(error.to_string()))?;
+        let kept = (token.id().to_owned(), token.secret_digest());
+        let created = self.shared.driver.request(move |fleet| {
+            let record = fleet.create_token(&who, kept, request.labels, host, ttl)?;
+            Ok(show::token(&record, fleet.now))
+        });
+        Ok(Response::new(rpc::Token { join: token.to_string(), ..created.await? }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _request: Request<rpc::ListTokensRequest>,
+    ) -> Result<Response<rpc::ListTokensResponse>, Status> {
+        let tokens = self.shared.driver.ask(|fleet| {
+            fleet.tokens().iter().map(|token| show::token(token, fleet.now)).collect()
+        });
+        Ok(Response::new(rpc::ListTokensResponse { tokens: tokens.await? }))
+    }
+
+    async fn revoke_token(&self, request: Request<rpc::RevokeTokenRequest>) -> Result<Response<rpc::Token>, Status> {
+        let who = who(&request)?;
+        let id = request.into_inner().id;
+        let revoked = self.shared.driver.request(move |fleet| {
+            let record = fleet.revoke_token(&who, &id)?;
+            Ok(show::token(&record, fleet.now))
+        });
+        Ok(Response::new(revoked.await?))
+    }
+
+    type EventsStream = ReceiverStream<Result<rpc::Event, Status>>;
+
+    async fn events(&self, request: Request<rpc::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        let request = request.into_inner();
+        let filter = EventFilter { app: request.app, host: request.host, rollout: request.rollout };
+        let limit = match request.limit {
+            0 => PAST,
+            limit => limit as usize,
+        };
+        let (after, first) = (request.after, filter.clone());
+        let (past, mut at, mut news) = self
+            .shared
+            .driver
+            .ask(move |fleet| {
+                (fleet.events(after, &first, limit, true), fleet.newest_event(), fleet.follow_events())
+            })
+            .await?;
+        let (sender, receiver) = mpsc::channel(16);
+        let (driver, follow) = (self.shared.driver.clone(), request.follow);
+        tokio::spawn(async move {
+            for event in &past {
+                if send(&sender, Ok(show::event(event))).await.is_err() {
+                    return;
+                }
+            }
+            while follow {
+                let filter = filter.clone();
+                let page = driver
+                    .ask(move |fleet| (fleet.events(at, &filter, PAGE, false), fleet.newest_event()))
+                    .await;
+                let (page, newest) = match page {
+                    Ok(page) => page,
+                    Err(refusal) => {
+                        let _ = send(&sender, Err(refusal.into())).await;
+                        return;
+                    }
+                };
+                at = if page.len() == PAGE { page.last().map_or(newest, |event| event.seq) } else { newest };
+                for event in &page {
+                    if send(&sender, Ok(show::event(event))).await.is_err() {
+                        return;
+                    }
+                }
+                if page.len() == PAGE {
+                    continue;
+                }
+                let changed = tokio::select! {
+                    changed = news.wait_for(|seen| *seen > at) => changed.map(|_| ()),
+                    () = sender.closed() => return,
+                };
+                if changed.is_err() {
+                    let _ = send(&sender, Err(ErrorKind::Unavailable.status("the coordinator is stopping"))).await;
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn info(&self, request: Request<rpc::InfoRequest>) -> Result<Response<rpc::InfoResponse>, Status> {
+        let caller = who(&request)?;
+        let info = self.shared.driver.ask(move |fleet| rpc::InfoResponse {
+            version: windlass_proto::version::PROGRAM.to_owned(),
+            fleet: fleet.name.clone(),
+            epoch: fleet.epoch,
+            hosts: u32::try_from(fleet.hosts().count()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(fleet.sessions()).unwrap_or(u32::MAX),
+            started_at_ms: started(fleet.started_at),
+            caller,
+        });
+        Ok(Response::new(info.await?))
+    }
+}
+
+const fn started(at: Timestamp) -> i64 {
+    at.0
+}

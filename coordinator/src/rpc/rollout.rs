@@ -1,0 +1,142 @@
+//! Rollouts, as operators call them.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use windlass_proto::id::RolloutId;
+use windlass_proto::rpc::rollout_service_server::RolloutService;
+use windlass_proto::rpc::{self, ErrorKind};
+use windlass_rollout::Event;
+
+use super::{Shared, app_filter, send, show, who};
+use crate::fleet::OrderText;
+
+/// Rollouts in one answer when nobody says otherwise, and at most.
+const LIST: usize = 100;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Rollouts(pub Shared);
+
+fn order(request: &rpc::OrderRequest) -> OrderText {
+    OrderText {
+        app: request.app.clone(),
+        target: request.target.clone(),
+        spec_json: request.spec_json.clone(),
+        rollback: request.rollback,
+        expect_revision: request.expect_revision,
+    }
+}
+
+/// A new rollout's id: short enough to type, random enough not to meet again.
+fn fresh_id() -> Result<RolloutId, Status> {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    RolloutId::new(format!("r-{}", &random[..8])).map_err(|error| ErrorKind::Internal.status(error.to_string()))
+}
+
+impl Rollouts {
+    async fn command(&self, id: String, event: Event) -> Result<Response<rpc::Rollout>, Status> {
+        let work = move |fleet: &mut crate::fleet::Fleet| fleet.command(&id, event).map(show::rollout);
+        Ok(Response::new(self.0.driver.request(work).await?))
+    }
+}
+
+#[tonic::async_trait]
+impl RolloutService for Rollouts {
+    async fn plan(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Plan>, Status> {
+        let order = order(request.get_ref());
+        let plan = self.0.driver.request(move |fleet| fleet.plan(&order).map(|plan| show::plan(&plan)));
+        Ok(Response::new(plan.await?))
+    }
+
+    async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let (who, id) = (who(&request)?, fresh_id()?);
+        let request = request.into_inner();
+        let order = order(&request);
+        let started = self.0.driver.request(move |fleet| {
+            fleet.start(&who, &order, &request.reason, &request.idempotency_key, id).map(show::rollout)
+        });
+        Ok(Response::new(started.await?))
+    }
+
+    async fn get(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let id = request.into_inner().id;
+        let rollout = self.0.driver.request(move |fleet| fleet.rollout(&id).map(show::rollout));
+        Ok(Response::new(rollout.await?))
+    }
+
+    async fn list(
+        &self,
+        request: Request<rpc::ListRolloutsRequest>,
+    ) -> Result<Response<rpc::ListRolloutsResponse>, Status> {
+        let request = request.into_inner();
+        let app = app_filter(&request.app)?;
+        let limit = match request.limit {
+            0 => LIST,
+            limit => (limit as usize).min(LIST),
+        };
+        let rollouts = self.0.driver.request(move |fleet| {
+            if let Some(app) = &app {
+                fleet.known_app(app)?;
+            }
+            let found = fleet.rollouts(app.as_ref(), request.open_only, limit);
+            Ok(found.into_iter().map(show::rollout).collect())
+        });
+        Ok(Response::new(rpc::ListRolloutsResponse { rollouts: rollouts.await? }))
+    }
+
+    type WatchStream = ReceiverStream<Result<rpc::Rollout, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<rpc::RolloutRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let id = request.into_inner().id;
+        let mut changes = self.0.driver.request(move |fleet| fleet.watch_rollout(&id)).await?;
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                // Latest wins: a slow reader misses states in between, never the last.
+                let rollout = changes.borrow_and_update().clone();
+                let ended = rollout.ended_at_ms != 0;
+                if send(&sender, Ok(rollout)).await.is_err() || ended {
+                    return;
+                }
+                let changed = tokio::select! {
+                    changed = changes.changed() => changed,
+                    () = sender.closed() => return,
+                };
+                if changed.is_err() {
+                    let _ = send(&sender, Err(ErrorKind::Unavailable.status("the coordinator is stopping"))).await;
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn pause(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let by = who(&request)?;
+        let rpc::RolloutRequest { id, reason } = request.into_inner();
+        self.command(id, Event::Pause { by, reason }).await
+    }
+
+    async fn resume(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let by = who(&request)?;
+        self.command(request.into_inner().id, Event::Resume { by }).await
+    }
+
+    async fn abort(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let by = who(&request)?;
+        let rpc::RolloutRequest { id, reason } = request.into_inner();
+        self.command(id, Event::Abort { by, reason }).await
+    }
+
+    async fn retry(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let (who, fresh) = (who(&request)?, fresh_id()?);
+        let rpc::RolloutRequest { id, reason } = request.into_inner();
+        let work =
+            move |fleet: &mut crate::fleet::Fleet| fleet.retry(&who, &id, &reason, fresh).map(show::rollout);
+        Ok(Response::new(self.0.driver.request(work).await?))
+    }
+}

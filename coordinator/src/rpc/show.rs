@@ -1,0 +1,142 @@
+//! The coordinator's records as the wire shows them.
+
+use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::rpc;
+use windlass_proto::rpc::convert::phase_times_to_wire;
+use windlass_proto::time::Timestamp;
+use windlass_rollout::{Plan, Rollout};
+
+use crate::fleet::record::{BundleRecord, EventRecord, TokenRecord};
+use crate::fleet::{Fleet, Host};
+
+/// A host.
+pub fn host(fleet: &Fleet, host: &Host) -> rpc::Host {
+    let record = &host.record;
+    let apps = host.statuses.values().map(|status| status.clone().into());
+    rpc::Host {
+        name: record.name.to_string(),
+        id: record.id.to_string(),
+        address: record.address.clone(),
+        state: host.state(fleet.now, None).word().to_owned(),
+        labels: record.labels.clone(),
+        agent_version: record.agent_version.clone(),
+        last_seen_ms: host.last_seen().unwrap_or_default().0,
+        apps: apps.collect(),
+        facts: record.facts.as_ref().map(|facts| rpc::Facts {
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            disk_free_bytes: facts.disk_free_bytes,
+            kernel: facts.kernel.clone(),
+            os: facts.os.clone(),
+        }),
+        enrolled_at_ms: record.enrolled_at.0,
+    }
+}
+
+/// A token, without its secret.
+pub fn token(token: &TokenRecord, now: Timestamp) -> rpc::Token {
+    rpc::Token {
+        id: token.id.clone(),
+        join: String::new(),
+        labels: token.labels.clone(),
+        host: token.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+        expires_at_ms: token.expires_at.0,
+        created_by: token.created_by.clone(),
+        state: token.state(now).word().to_owned(),
+        used_by: token.used.as_ref().map(|used| used.name.to_string()).unwrap_or_default(),
+    }
+}
+
+/// A bundle.
+pub fn bundle(bundle: &BundleRecord) -> rpc::BundleInfo {
+    rpc::BundleInfo {
+        release: Some((&bundle.release).into()),
+        files: bundle.files,
+        bytes: bundle.bytes,
+        chunks: bundle.chunks,
+        stored_bytes: bundle.stored_bytes,
+        key_ids: bundle.key_ids.clone(),
+        pushed_at_ms: bundle.pushed_at.0,
+        pushed_by: bundle.pushed_by.clone(),
+    }
+}
+
+/// An event.
+pub fn event(event: &EventRecord) -> rpc::Event {
+    rpc::Event {
+        seq: event.seq,
+        at_ms: event.at.0,
+        kind: event.kind.clone(),
+        who: event.who.clone(),
+        app: event.app.clone(),
+        host: event.host.clone(),
+        rollout: event.rollout.clone(),
+        message: event.message.clone(),
+    }
+}
+
+/// A plan.
+pub fn plan(plan: &Plan) -> rpc::Plan {
+    let names = |hosts: &[windlass_proto::id::HostName]| hosts.iter().map(ToString::to_string).collect();
+    let batches = plan.batches.iter().zip(0..).map(|(hosts, index)| rpc::Batch {
+        index,
+        hosts: names(hosts),
+        state: "waiting".to_owned(),
+    });
+    let checks = plan.checks.iter().map(|check| rpc::Check {
+        id: check.id.to_owned(),
+        level: check.level.word().to_owned(),
+        message: check.message.clone(),
+    });
+    rpc::Plan {
+        app: plan.order.app.to_string(),
+        from: plan.order.from.as_ref().map(Into::into),
+        to: Some((&plan.order.to).into()),
+        revision: plan.order.revision,
+        batches: batches.collect(),
+        checks: checks.collect(),
+        estimate_seconds: plan.estimate_seconds,
+        rollback_seconds: plan.rollback_seconds,
+        bytes_to_send: plan.bytes_to_send,
+        unchanged: names(&plan.unchanged),
+    }
+}
+
+/// A rollout.
+pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
+    let view = rollout.view();
+    let batches = rollout.batches.iter().zip(0..).map(|(hosts, index)| rpc::Batch {
+        index,
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        state: view.batches.get(index as usize).map(|state| state.word().to_owned()).unwrap_or_default(),
+    });
+    let hosts = rollout.hosts.iter().map(|(name, host)| rpc::HostProgress {
+        host: name.to_string(),
+        phase: Phase::to_wire(Some(host.phase)),
+        outcome: Outcome::to_wire(host.outcome),
+        fault: Fault::to_wire(host.fault),
+        reason: host.reason.clone(),
+        drained: host.drained.map(Into::into),
+        phase_times: phase_times_to_wire(&host.phase_times),
+        detail: host.detail.clone(),
+    });
+    rpc::Rollout {
+        id: rollout.id.to_string(),
+        app: rollout.app.to_string(),
+        revision: rollout.revision,
+        from: rollout.from.as_ref().map(Into::into),
+        to: Some((&rollout.to).into()),
+        state: rollout.state.word().to_owned(),
+        conditions: rollout.conditions.iter().map(|condition| condition.word().to_owned()).collect(),
+        reason: rollout.reason.clone(),
+        started_at_ms: rollout.started_at.0,
+        ended_at_ms: rollout.ended_at.unwrap_or_default().0,
+        batches: batches.collect(),
+        hosts: hosts.collect(),
+        waiting_for: view.waiting_for.clone(),
+        started_by: rollout.started_by.clone(),
+        kind: rollout.kind.word().to_owned(),
+        failure: rollout.failure.clone(),
+        version: rollout.version,
+    }
+}

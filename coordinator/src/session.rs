@@ -1,0 +1,232 @@
+//! One task per agent stream: what the agent says goes to the driver, what the driver says goes to the agent.
+//!
+//! Who the agent is comes from its certificate alone. Leases are answered here, so that a slow disk under the driver
+//! does not look like a lost coordinator.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use windlass_proto::id::HostId;
+use windlass_proto::limits::EVIDENCE_BYTES;
+use windlass_proto::phase::{AppStatus, Evidence};
+use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message};
+use windlass_proto::version;
+
+use crate::driver::Driver;
+use crate::fleet::record::Facts;
+use crate::fleet::{Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
+use crate::objects::Objects;
+
+/// The first message must come within this time.
+const HELLO: Duration = Duration::from_secs(10);
+/// Apps of one host.
+const APPS: usize = 500;
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// What an agent's session yields.
+pub type Downstream = ReceiverStream<Result<rpc::CoordinatorMessage, Status>>;
+
+/// What a session needs.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// The fleet.
+    pub driver: Driver,
+    /// Where evidence goes.
+    pub objects: Objects,
+    /// Ends all sessions.
+    pub stop: CancellationToken,
+}
+
+impl Sessions {
+    /// Reads the greeting and starts the session.
+    pub async fn open(&self, id: HostId, mut up: Streaming<rpc::AgentMessage>) -> Result<Downstream, Status> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let first = tokio::time::timeout(HELLO, up.message()).await;
+        let first = first.map_err(|_| ErrorKind::TimedOut.status("the session did not begin with a hello"))??;
+        let Some(rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }) = first else {
+            return Err(ErrorKind::Invalid.status("a session begins with a hello"));
+        };
+        if hello.protocol != version::PROTOCOL {
+            return Err(ErrorKind::Unsupported.status(format!(
+                "agent {} speaks protocol {}, this coordinator {} speaks {}; install the same version on both",
+                hello.agent_version,
+                hello.protocol,
+                version::PROGRAM,
+                version::PROTOCOL
+            )));
+        }
+        let (highest, apps) = (hello.highest_epoch, statuses(hello.apps)?);
+        let greeting = Greeting {
+            agent_version: hello.agent_version,
+            address: hello.address,
+            facts: hello.facts.map(facts),
+            apps: apps.iter().map(|status| AppStatus { evidence: Vec::new(), ..status.clone() }).collect(),
+        };
+        let (orders, receiver) = mpsc::channel(SESSION_QUEUE);
+        let (down, stream) = mpsc::channel(SESSION_QUEUE);
+        let host = id.clone();
+        let epoch = self.driver.request(move |fleet| {
+            if highest > fleet.epoch {
+                return Err(crate::fleet::Refusal::wrong_state(format!(
+                    "the host has obeyed epoch {highest}, this coordinator leads epoch {}: its state is older than the fleet",
+                    fleet.epoch
+                )));
+            }
+            fleet.connect(&host, number, orders, greeting)?;
+            Ok(fleet.epoch)
+        });
+        let epoch = epoch.await?;
+        let welcome = rpc::Welcome {
+            epoch,
+            heartbeat_interval_ms: HEARTBEAT.0,
+            coordinator_version: version::PROGRAM.to_owned(),
+        };
+        let welcome = rpc::CoordinatorMessage { kind: Some(coordinator_message::Kind::Welcome(welcome)) };
+        // The stream is new and has room.
+        let _ = down.try_send(Ok(welcome));
+        tracing::info!(host = %id, session = number, "session opened");
+        let task = Session { id, number, sessions: self.clone(), down };
+        tokio::spawn(task.run(up, receiver, apps));
+        Ok(ReceiverStream::new(stream))
+    }
+}
+
+struct Session {
+    id: HostId,
+    number: u64,
+    sessions: Sessions,
+    down: mpsc::Sender<Result<rpc::CoordinatorMessage, Status>>,
+}
+
+impl Session {
+    async fn run(
+        self,
+        mut up: Streaming<rpc::AgentMessage>,
+        mut orders: mpsc::Receiver<rpc::CoordinatorMessage>,
+        greeted: Vec<AppStatus>,
+    ) {
+        for status in greeted {
+            self.keep_evidence(&status).await;
+        }
+        loop {
+            let ended: Result<(), Status> = tokio::select! {
+                biased;
+                () = self.sessions.stop.cancelled() => Err(ErrorKind::Unavailable.status("the coordinator is stopping")),
+                order = orders.recv() => match order {
+                    Some(order) => self.tell(order).await,
+                    None => Err(ErrorKind::StateMoved.status("the session was closed: another one replaced it, or it fell behind")),
+                },
+                heard = tokio::time::timeout(SILENT_AFTER.std(), up.message()) => match heard {
+                    Ok(Ok(Some(message))) => self.heard(message).await,
+                    Ok(Ok(None)) => break,
+                    Ok(Err(status)) => {
+                        tracing::debug!(host = %self.id, %status, "session broke");
+                        break;
+                    }
+                    Err(_) => Err(ErrorKind::TimedOut.status("no heartbeat")),
+                },
+            };
+            if let Err(status) = ended {
+                tracing::info!(host = %self.id, session = self.number, reason = status.message(), "session closed");
+                let _ = self.down.try_send(Err(status));
+                break;
+            }
+        }
+        let (id, number) = (self.id.clone(), self.number);
+        // A driver that is gone knows no sessions.
+        let _ = self.sessions.driver.ask(move |fleet| fleet.disconnect(&id, number)).await;
+    }
+
+    async fn tell(&self, message: rpc::CoordinatorMessage) -> Result<(), Status> {
+        let sent = tokio::time::timeout(SILENT_AFTER.std(), self.down.send(Ok(message))).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(ErrorKind::Unavailable.status("the agent does not read its stream")),
+        }
+    }
+
+    async fn heard(&self, message: rpc::AgentMessage) -> Result<(), Status> {
+        let (id, number) = (self.id.clone(), self.number);
+        let current = match message.kind {
+            Some(agent_message::Kind::Heartbeat(beat)) => {
+                let lease = rpc::Lease { seq: beat.seq, ttl_ms: LEASE_TTL.0 };
+                let lease = coordinator_message::Kind::Lease(lease);
+                self.tell(rpc::CoordinatorMessage { kind: Some(lease) }).await?;
+                let facts = beat.facts.map(facts);
+                self.sessions.driver.ask(move |fleet| fleet.heartbeat(&id, number, facts)).await?
+            }
+            Some(agent_message::Kind::Status(status)) => {
+                let status = AppStatus::try_from(status)?;
+                let bare = AppStatus { evidence: Vec::new(), ..status.clone() };
+                let current = self.sessions.driver.ask(move |fleet| fleet.report(&id, number, bare)).await?;
+                self.keep_evidence(&status).await;
+                current
+            }
+            Some(agent_message::Kind::Hello(_)) => {
+                return Err(ErrorKind::Invalid.status("a session has one hello"));
+            }
+            // A newer agent of the same protocol may say more than we know.
+            None => true,
+        };
+        match current {
+            true => Ok(()),
+            false => Err(ErrorKind::StateMoved.status("another session of this host replaced this one")),
+        }
+    }
+
+    /// Stores evidence of a failure in a rollout that the host takes part in. Lost evidence is said again at Hello.
+    async fn keep_evidence(&self, status: &AppStatus) {
+        let Some(rollout) = status.rollout.clone().filter(|_| !status.evidence.is_empty()) else { return };
+        let (id, wanted) = (self.id.clone(), rollout.clone());
+        let name = self.sessions.driver.ask(move |fleet| {
+            let wanted = fleet.wants_evidence(&id, &wanted);
+            fleet.enrolled(&id).ok().filter(|_| wanted).map(|host| host.record.name.clone())
+        });
+        let Ok(Some(name)) = name.await else { return };
+        match serde_json::to_vec(&bounded(&status.evidence)) {
+            Ok(bytes) => {
+                let stored = self.sessions.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
+                if let Err(error) = stored.await {
+                    tracing::error!(host = %name, %rollout, %error, "evidence not stored");
+                }
+            }
+            Err(error) => tracing::error!(host = %name, %error, "evidence does not encode"),
+        }
+    }
+}
+
+/// Evidence within its bound, whatever the agent sent.
+fn bounded(evidence: &[Evidence]) -> Vec<&Evidence> {
+    let mut left = EVIDENCE_BYTES * 2;
+    let fits = evidence.iter().take(1000).take_while(|item| {
+        let size = item.text.len() + item.kind.len();
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    fits.collect()
+}
+
+fn statuses(apps: Vec<rpc::AppStatus>) -> Result<Vec<AppStatus>, Status> {
+    if apps.len() > APPS {
+        return Err(ErrorKind::TooMuch.status(format!("{} apps on one host are too many: at most {APPS}", apps.len())));
+    }
+    Ok(apps.into_iter().map(AppStatus::try_from).collect::<Result<_, _>>()?)
+}
+
+fn facts(wire: rpc::Facts) -> Facts {
+    let cut = |text: String| text.chars().take(100).collect();
+    Facts {
+        cpus: wire.cpus,
+        memory_bytes: wire.memory_bytes,
+        disk_free_bytes: wire.disk_free_bytes,
+        kernel: cut(wire.kernel),
+        os: cut(wire.os),
+    }
+}
