@@ -11,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
+use windlass_proto::rpc::DESCRIPTORS;
 use windlass_proto::rpc::agent_service_server::AgentServiceServer;
 use windlass_proto::rpc::bundle_service_server::BundleServiceServer;
 use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
 use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
-use windlass_proto::rpc::DESCRIPTORS;
 use windlass_proto::tls::{self, ClientCertificates, TlsError};
 
 use crate::config::Settings;
@@ -149,10 +149,8 @@ impl App {
             Ok::<_, AppError>((pki, store, objects))
         })
         .await?;
-        let member = Member {
-            id: format!("c-{}", uuid::Uuid::new_v4().simple()),
-            address: operators.1.to_string(),
-        };
+        let member =
+            Member { id: format!("c-{}", uuid::Uuid::new_v4().simple()), address: operators.1.to_string() };
         let leadership = store.campaign(&member).await?;
         let epoch = leadership.fence.epoch;
         let mut fleet = Fleet::new(settings.fleet, epoch, driver::now());
@@ -161,8 +159,11 @@ impl App {
         let (own_agents, own_operators) = pki.issue_servers(&member.id)?;
         let agents_tls =
             tls::server_config(&own_agents, pki.agents().certificate_pem(), ClientCertificates::Optional)?;
-        let operators_tls =
-            tls::server_config(&own_operators, pki.operators().certificate_pem(), ClientCertificates::Required)?;
+        let operators_tls = tls::server_config(
+            &own_operators,
+            pki.operators().certificate_pem(),
+            ClientCertificates::Required,
+        )?;
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
         let store: Arc<dyn StateStore> = Arc::new(store);
         let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, driver_stop.clone());
@@ -191,7 +192,9 @@ impl App {
             Sessions { driver: driver.clone(), objects: shared.objects.clone(), stop: stop.clone() };
         let service = Agents { shared: shared.clone(), pki: pki.clone(), sessions };
         let agent_routes = server().layer(TableLayer).add_service(
-            AgentServiceServer::new(service).max_decoding_message_size(DECODE).max_encoding_message_size(DECODE),
+            AgentServiceServer::new(service)
+                .max_decoding_message_size(DECODE)
+                .max_encoding_message_size(DECODE),
         );
         let operator_routes = operator_routes(&shared, &pki).await?;
         let (agent_address, operator_address) = (agents.address, operators.address);
@@ -210,7 +213,8 @@ impl App {
         tracing::info!("draining");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         stop.cancel();
-        let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
+        let drained =
+            tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::warn!("calls were cut at the drain's deadline");
             serving.shutdown().await;

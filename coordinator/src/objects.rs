@@ -12,8 +12,8 @@ use futures::StreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use windlass_proto::bundle::{ChunkError, Decompressor};
 use windlass_proto::digest::Digest;
-use windlass_proto::limits::CHUNK_MAX;
 
 /// Chunks written at the same time: their fsyncs share the file system's commits.
 const PARALLEL_PUTS: usize = 16;
@@ -42,11 +42,8 @@ pub enum ObjectError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Bytes that are not what their digest says.
-    #[error("chunk {digest} does not hold the bytes its digest names")]
-    WrongBytes {
-        /// What it was called.
-        digest: Digest,
-    },
+    #[error(transparent)]
+    BadChunk(ChunkError),
     /// An object that is not there.
     #[error("{name} is not stored here")]
     Missing {
@@ -128,14 +125,12 @@ impl Objects {
 
     fn check_chunks(&self, chunks: Vec<(Digest, Bytes)>) -> Result<Checked, ObjectError> {
         let mut checked = Checked { new: Vec::with_capacity(chunks.len()), known: 0 };
+        let mut decompressor =
+            Decompressor::new().map_err(|error| failed("check", "a chunk".to_owned(), error))?;
         for (digest, frame) in chunks {
             // Everybody's chunks are checked, also known ones: a sender must not learn from the answer what is stored
             // under a digest whose bytes it does not have.
-            let wrong = |_| ObjectError::WrongBytes { digest };
-            let plain = windlass_proto::bundle::decompress_chunk(&frame, CHUNK_MAX).map_err(wrong)?;
-            if Digest::of(&plain) != digest {
-                return Err(ObjectError::WrongBytes { digest });
-            }
+            decompressor.open_any(digest, &frame).map_err(ObjectError::BadChunk)?;
             if self.chunk_file(&digest).exists() {
                 checked.known += 1;
             } else {
@@ -164,7 +159,8 @@ impl Objects {
         let mut total = 0;
         for digest in digests {
             let path = self.chunk_file(digest);
-            let frame = std::fs::read(path).map_err(|error| failed("read", format!("chunk {digest}"), error))?;
+            let frame =
+                std::fs::read(path).map_err(|error| failed("read", format!("chunk {digest}"), error))?;
             total += frame.len();
             read.push((*digest, frame));
             if total >= bytes {

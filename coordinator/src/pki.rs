@@ -113,7 +113,11 @@ pub fn issue_operator(state_dir: &Path, name: &str, days: u32, out: &Path) -> Re
     let pki = Pki::load(state_dir)?;
     let issued = pki.operators().issue_operator(name, days);
     let issued = issued.map_err(|source| PkiError::Tls { path: state_dir.join("pki"), source })?;
-    fs::create_dir_all(out).map_err(|source| PkiError::Io { action: "create", path: out.to_owned(), source })?;
+    fs::create_dir_all(out).map_err(|source| PkiError::Io {
+        action: "create",
+        path: out.to_owned(),
+        source,
+    })?;
     write(&out.join(format!("{name}.key")), issued.key_pem.as_bytes(), 0o600)?;
     write(&out.join(format!("{name}.pem")), issued.certificate_pem.as_bytes(), 0o644)?;
     write(&out.join("ca.pem"), pki.operators().certificate_pem().as_bytes(), 0o644)
@@ -156,7 +160,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -48,7 +48,8 @@ impl Sessions {
     pub async fn open(&self, id: HostId, mut up: Streaming<rpc::AgentMessage>) -> Result<Downstream, Status> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let first = tokio::time::timeout(HELLO, up.message()).await;
-        let first = first.map_err(|_| ErrorKind::TimedOut.status("the session did not begin with a hello"))??;
+        let first =
+            first.map_err(|_| ErrorKind::TimedOut.status("the session did not begin with a hello"))??;
         let Some(rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }) = first else {
             return Err(ErrorKind::Invalid.status("a session begins with a hello"));
         };
@@ -191,7 +192,8 @@ impl Session {
         let Ok(Some(name)) = name.await else { return };
         match serde_json::to_vec(&bounded(&status.evidence)) {
             Ok(bytes) => {
-                let stored = self.sessions.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
+                let stored =
+                    self.sessions.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
                 if let Err(error) = stored.await {
                     tracing::error!(host = %name, %rollout, %error, "evidence not stored");
                 }
@@ -215,7 +217,8 @@ fn bounded(evidence: &[Evidence]) -> Vec<&Evidence> {
 
 fn statuses(apps: Vec<rpc::AppStatus>) -> Result<Vec<AppStatus>, Status> {
     if apps.len() > APPS {
-        return Err(ErrorKind::TooMuch.status(format!("{} apps on one host are too many: at most {APPS}", apps.len())));
+        return Err(ErrorKind::TooMuch
+            .status(format!("{} apps on one host are too many: at most {APPS}", apps.len())));
     }
     Ok(apps.into_iter().map(AppStatus::try_from).collect::<Result<_, _>>()?)
 }

@@ -14,7 +14,9 @@ impl Fleet {
         let mut bundles: Vec<_> =
             self.bundles.values().filter(|bundle| app.is_none_or(|app| bundle.release.app == *app)).collect();
         bundles.sort_by(|a, b| {
-            let key = |bundle: &BundleRecord| (bundle.release.app.clone(), bundle.release.counter, bundle.pushed_at);
+            let key = |bundle: &BundleRecord| {
+                (bundle.release.app.clone(), bundle.release.counter, bundle.pushed_at)
+            };
             key(a).cmp(&key(b))
         });
         bundles
@@ -31,7 +33,8 @@ impl Fleet {
         if let Some(known) = self.bundles.get(&release.digest) {
             return Ok(known.clone());
         }
-        let same_version = |b: &&BundleRecord| b.release.app == release.app && b.release.version == release.version;
+        let same_version =
+            |b: &&BundleRecord| b.release.app == release.app && b.release.version == release.version;
         if let Some(other) = self.bundles.values().find(same_version) {
             return Err(Refusal::new(
                 ErrorKind::Exists,
@@ -86,7 +89,9 @@ impl Fleet {
         };
         let versions: Vec<_> =
             self.bundles(Some(app)).iter().map(|b| b.release.version.as_str().to_owned()).collect();
-        if versions.is_empty() && let Err(unknown) = self.known_app(app) {
+        if versions.is_empty()
+            && let Err(unknown) = self.known_app(app)
+        {
             return unknown;
         }
         Refusal::unknown(&format!("release of {app}"), text, versions.iter().map(String::as_str))
@@ -113,7 +118,8 @@ impl Fleet {
         let name = &host.record.name;
         let assigned = self.rollouts.values().filter(|entry| !entry.rollout.ended()).any(|entry| {
             entry.rollout.hosts.get(name).is_some_and(|part| {
-                entry.rollout.to.digest == *digest || part.former.as_ref().is_some_and(|f| f.digest == *digest)
+                entry.rollout.to.digest == *digest
+                    || part.former.as_ref().is_some_and(|f| f.digest == *digest)
             })
         });
         let has = || {

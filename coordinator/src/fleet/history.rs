@@ -78,11 +78,13 @@ impl Fleet {
             record.succeeded.insert(to.digest);
         }
         for failure in failures.iter().filter(|failure| failure.fault == Some(Fault::App)) {
-            let Some(digest) = failure.release.filter(|digest| *digest == rollout.to.digest) else { continue };
-            let failed = record.failed.entry(digest).or_insert_with(|| FailedOn {
-                hosts: Default::default(),
-                rollout: rollout.id.clone(),
-            });
+            let Some(digest) = failure.release.filter(|digest| *digest == rollout.to.digest) else {
+                continue;
+            };
+            let failed = record
+                .failed
+                .entry(digest)
+                .or_insert_with(|| FailedOn { hosts: Default::default(), rollout: rollout.id.clone() });
             failed.hosts.insert(failure.host.clone());
             failed.rollout = rollout.id.clone();
         }
@@ -133,7 +135,9 @@ impl Fleet {
                 "{app} has no earlier good release: {} is the only one; see `windlass rollout history {app}`",
                 current
             )),
-            None => Refusal::wrong_state(format!("{app} has no good release yet; nothing was ever rolled out to its end")),
+            None => Refusal::wrong_state(format!(
+                "{app} has no good release yet; nothing was ever rolled out to its end"
+            )),
         })
     }
 
@@ -175,7 +179,12 @@ impl Fleet {
                 Some(seen) => format!("{name} has not been heard of for {}", whole(self.now.since(seen))),
                 None => format!("{name} has never connected"),
             };
-            return Ok(Cause { host: Some(name.clone()), rollout: None, fault: Some(Fault::Transport), cause });
+            return Ok(Cause {
+                host: Some(name.clone()),
+                rollout: None,
+                fault: Some(Fault::Transport),
+                cause,
+            });
         }
         Err(Refusal::wrong_state(format!("host {name} has no failure on record")))
     }
@@ -189,11 +198,16 @@ impl Fleet {
         if let Some(failure) = first {
             return Ok(failure.into());
         }
-        let whole = |cause: String| Cause { host: None, rollout: Some(rollout.id.clone()), fault: None, cause };
+        let whole =
+            |cause: String| Cause { host: None, rollout: Some(rollout.id.clone()), fault: None, cause };
         if !rollout.failure.is_empty() {
             return Ok(whole(rollout.failure.clone()));
         }
-        Err(Refusal::wrong_state(format!("rollout {} has no failure on record: it is {}", rollout.id, rollout.state.word())))
+        Err(Refusal::wrong_state(format!(
+            "rollout {} has no failure on record: it is {}",
+            rollout.id,
+            rollout.state.word()
+        )))
     }
 }
 

@@ -89,9 +89,10 @@ impl Host {
 
     /// Its state at a time; `app` narrows quarantine to one app.
     pub fn state(&self, now: Timestamp, app: Option<&AppName>) -> HostState {
-        let quarantined = self.statuses.values().any(|status| {
-            status.phase == Phase::Quarantined && app.is_none_or(|app| *app == status.app)
-        });
+        let quarantined = self
+            .statuses
+            .values()
+            .any(|status| status.phase == Phase::Quarantined && app.is_none_or(|app| *app == status.app));
         if quarantined {
             HostState::Quarantined
         } else if self.record.cordon.is_some() {
@@ -125,7 +126,9 @@ impl Fleet {
 
     fn host_mut(&mut self, name: &str) -> Result<&mut Host, Refusal> {
         let id = self.host(name)?.record.id.clone();
-        self.hosts.get_mut(&id).ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host's name has no host"))
+        self.hosts
+            .get_mut(&id)
+            .ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host's name has no host"))
     }
 
     fn keep(&mut self, id: &HostId) {
@@ -154,7 +157,10 @@ impl Fleet {
             None if enrolment.token.is_none() => {
                 return Err(Refusal::new(
                     ErrorKind::NotSignedIn,
-                    format!("host {} is not enrolled; give it a token from `windlass token create`", enrolment.name),
+                    format!(
+                        "host {} is not enrolled; give it a token from `windlass token create`",
+                        enrolment.name
+                    ),
                 ));
             }
             None => fresh,
@@ -218,7 +224,8 @@ impl Fleet {
     /// The host of a certificate.
     pub fn enrolled(&self, id: &HostId) -> Result<&Host, Refusal> {
         self.hosts.get(id).ok_or_else(|| {
-            let message = format!("host {id} is not in this fleet: it was removed; enrol it again with a token");
+            let message =
+                format!("host {id} is not in this fleet: it was removed; enrol it again with a token");
             Refusal::new(ErrorKind::NotAllowed, message)
         })
     }
@@ -243,8 +250,12 @@ impl Fleet {
         host.record.agent_version = cut(greeting.agent_version, 100);
         host.record.address = greeting.address;
         host.record.facts = greeting.facts.or(host.record.facts.take());
-        let gone: Vec<AppName> =
-            host.statuses.keys().filter(|app| !greeting.apps.iter().any(|s| s.app == **app)).cloned().collect();
+        let gone: Vec<AppName> = host
+            .statuses
+            .keys()
+            .filter(|app| !greeting.apps.iter().any(|s| s.app == **app))
+            .cloned()
+            .collect();
         for app in gone {
             host.statuses.remove(&app);
             self.changes.delete(persist::status_key(id, &app));
@@ -289,7 +300,10 @@ impl Fleet {
             for rollout in self.open_with(&name) {
                 let app = self.rollouts.get(&rollout).map(|entry| entry.rollout.app.clone());
                 let status = app.and_then(|app| self.hosts.get(id)?.statuses.get(&app).cloned());
-                self.advance(&rollout, Event::HostConnected { host: name.clone(), status: status.map(Box::new) });
+                self.advance(
+                    &rollout,
+                    Event::HostConnected { host: name.clone(), status: status.map(Box::new) },
+                );
             }
         }
         true
@@ -382,9 +396,10 @@ impl Fleet {
     /// Makes known which hosts have not been heard of for too long.
     pub(super) fn notice_silence(&mut self) {
         let (now, started) = (self.now, self.started_at);
-        let late = self.hosts.values_mut().filter(|host| {
-            !host.silent && now.since(host.last_heard.unwrap_or(started)) >= SILENT_AFTER
-        });
+        let late = self
+            .hosts
+            .values_mut()
+            .filter(|host| !host.silent && now.since(host.last_heard.unwrap_or(started)) >= SILENT_AFTER);
         let late: Vec<_> = late
             .map(|host| {
                 host.silent = true;
@@ -454,10 +469,14 @@ impl Fleet {
         let quarantined = host.statuses.values().filter(|status| status.phase == Phase::Quarantined);
         let apps: Vec<_> = quarantined.map(|status| status.app.to_string()).collect();
         if apps.is_empty() {
-            return Err(Refusal::wrong_state(format!("host {name} has no quarantined app; there is nothing to release")));
+            return Err(Refusal::wrong_state(format!(
+                "host {name} has no quarantined app; there is nothing to release"
+            )));
         }
         if host.session.is_none() || host.is_silent(now) {
-            return Err(Refusal::wrong_state(format!("host {name} is not connected; release it when it is back")));
+            return Err(Refusal::wrong_state(format!(
+                "host {name} is not connected; release it when it is back"
+            )));
         }
         let id = host.record.id.clone();
         let message = format!("{name} lets {} take part again", apps.join(", "));
@@ -520,35 +539,17 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 
 fn check_address(address: &str) -> Result<(), Refusal> {
     let fits = address.len() <= 255 && address.chars().all(|c| c.is_ascii_graphic());
-    if fits { Ok(()) } else { Err(Refusal::invalid("the host's address is not a host name or an IP address")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Refusal::invalid("the host's address is not a host name or an IP address"))
+    }
 }
 
-/// Labels keep to kubectl's syntax: keys with an optional prefix, values possibly empty.
+/// Labels keep to kubectl's syntax.
 pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
     if labels.len() > LABELS {
         return Err(Refusal::invalid(format!("{} labels are too many: at most {LABELS}", labels.len())));
     }
-    for (key, value) in labels {
-        let (prefix, name) = key.rsplit_once('/').unwrap_or(("", key));
-        let prefix_fits = prefix.is_empty() && !key.starts_with('/')
-            || prefix.len() <= 253 && is_label_word(prefix) && !prefix.contains('_');
-        if !is_label_word(name) || name.len() > 63 || !prefix_fits {
-            return Err(Refusal::invalid(format!(
-                "invalid label key {key:?}: use [PREFIX/]NAME of letters, digits, '.', '_' and '-', beginning and ending with a letter or a digit"
-            )));
-        }
-        if !value.is_empty() && (!is_label_word(value) || value.len() > 63) {
-            return Err(Refusal::invalid(format!(
-                "invalid value {value:?} of label {key}: use at most 63 letters, digits, '.', '_' and '-', beginning and ending with a letter or a digit"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn is_label_word(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    edge(text.chars().next())
-        && edge(text.chars().next_back())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    windlass_proto::spec::selector::check_labels(labels).map_err(|error| Refusal::invalid(error.to_string()))
 }

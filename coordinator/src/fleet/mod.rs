@@ -214,9 +214,11 @@ impl Fleet {
     /// When something must happen by itself next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.values().min().copied();
-        let silence = self.hosts.values().filter(|host| !host.silent).map(|host| {
-            host.last_heard.unwrap_or(self.started_at).after(SILENT_AFTER)
-        });
+        let silence = self
+            .hosts
+            .values()
+            .filter(|host| !host.silent)
+            .map(|host| host.last_heard.unwrap_or(self.started_at).after(SILENT_AFTER));
         timer.into_iter().chain(silence).min()
     }
 

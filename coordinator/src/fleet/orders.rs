@@ -34,7 +34,7 @@ impl Fleet {
 
     pub(super) fn plan_order(&self, order: Order) -> Plan {
         let picture = self.picture(&order.app, order.spec.failure.poison_after);
-        plan::make(order, &picture)
+        windlass_rollout::make_plan(order, &picture)
     }
 
     fn order(&self, text: &OrderText) -> Result<Order, Refusal> {
@@ -47,8 +47,9 @@ impl Fleet {
             }
         };
         let spec = match (text.spec_json.is_empty(), text.rollback) {
-            (false, _) => serde_json::from_str(&text.spec_json)
-                .map_err(|error| Refusal::invalid(format!("the rollout part of the spec is not valid: {error}")))?,
+            (false, _) => serde_json::from_str(&text.spec_json).map_err(|error| {
+                Refusal::invalid(format!("the rollout part of the spec is not valid: {error}"))
+            })?,
             (true, true) => self.last_spec(&app)?,
             (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
         };
@@ -59,7 +60,9 @@ impl Fleet {
     fn last_spec(&self, app: &AppName) -> Result<RolloutSpec, Refusal> {
         let last = self.rollouts_of(app).into_iter().next_back();
         last.map(|rollout| rollout.spec.clone()).ok_or_else(|| {
-            Refusal::wrong_state(format!("{app} has had no rollout whose spec could be used again; give one with -f"))
+            Refusal::wrong_state(format!(
+                "{app} has had no rollout whose spec could be used again; give one with -f"
+            ))
         })
     }
 
@@ -72,9 +75,9 @@ impl Fleet {
         expect_revision: u64,
         only: Option<BTreeSet<HostName>>,
     ) -> Result<Order, Refusal> {
-        let bundle = self.bundle(&to.digest).ok_or_else(|| {
-            Refusal::unknown("bundle", &to.digest.to_string(), std::iter::empty())
-        })?;
+        let bundle = self
+            .bundle(&to.digest)
+            .ok_or_else(|| Refusal::unknown("bundle", &to.digest.to_string(), std::iter::empty()))?;
         let record = self.app(&app);
         Ok(Order {
             kind,

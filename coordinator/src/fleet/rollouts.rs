@@ -4,7 +4,7 @@ use tokio::sync::watch;
 use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 use windlass_proto::time::Timestamp;
-use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout};
+use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout, Start};
 
 use super::hosts::cut;
 use super::log::event;
@@ -90,7 +90,8 @@ impl Fleet {
             return Err(Refusal::new(kind, check.message.clone()));
         }
         let reason = cut(reason.to_owned(), REASON);
-        let rollout = Rollout::new(id.clone(), &plan, who, &reason, self.epoch, self.now);
+        let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.epoch };
+        let rollout = Rollout::new(&plan, start, self.now);
         let mut app = self.app(&rollout.app);
         app.revision = rollout.revision;
         self.keep_app(&rollout.app.clone(), app);
@@ -175,15 +176,14 @@ impl Fleet {
                     })
                 });
             }
-            Effect::Permit { host, op, ttl } => self.tell(&host, op, |op_id, epoch| {
-                Message::Permit(rpc::Permit { op_id, epoch, ttl_ms: ttl.0 })
-            }),
+            Effect::Permit { host, op, ttl } => self
+                .tell(&host, op, |op_id, epoch| Message::Permit(rpc::Permit { op_id, epoch, ttl_ms: ttl.0 })),
             Effect::Confirm { host, op } => {
                 self.tell(&host, op, |op_id, epoch| Message::Confirm(rpc::Confirm { op_id, epoch }));
             }
-            Effect::AbortOp { host, op, reason } => self.tell(&host, op, |op_id, epoch| {
-                Message::Abort(rpc::AbortOp { op_id, epoch, reason })
-            }),
+            Effect::AbortOp { host, op, reason } => {
+                self.tell(&host, op, |op_id, epoch| Message::Abort(rpc::AbortOp { op_id, epoch, reason }))
+            }
             Effect::Event { kind, host, message } => {
                 let who = self.rollouts.get(id).map(|entry| entry.rollout.started_by.clone());
                 let who = who.filter(|_| kind == "rollout.started").unwrap_or_else(|| "coordinator".into());
@@ -212,7 +212,8 @@ impl Fleet {
     /// Sends `Tick` to the rollouts whose time has come.
     pub(super) fn fire_timers(&mut self) {
         let now = self.now;
-        let due: Vec<_> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        let due: Vec<_> =
+            self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.timers.remove(&id);
             self.advance(&id, Event::Tick);
@@ -221,7 +222,8 @@ impl Fleet {
 
     /// After a start of the coordinator: every open rollout learns of it.
     pub fn recover(&mut self) {
-        let open: Vec<_> = self.rollouts.values().filter(|e| !e.rollout.ended()).map(|e| e.rollout.id.clone()).collect();
+        let open: Vec<_> =
+            self.rollouts.values().filter(|e| !e.rollout.ended()).map(|e| e.rollout.id.clone()).collect();
         for id in open {
             tracing::info!(rollout = %id, "rollout goes on");
             let epoch = self.epoch;

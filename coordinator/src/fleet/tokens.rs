@@ -137,7 +137,8 @@ impl Fleet {
         if let Some(name) = token.host.as_ref().filter(|name| **name != enrolment.name) {
             return Err(refused(&format!("is for host {name}, not for {}", enrolment.name)));
         }
-        let again = token.used.as_ref().is_some_and(|used| used.key == enrolment.key && used.name == enrolment.name);
+        let again =
+            token.used.as_ref().is_some_and(|used| used.key == enrolment.key && used.name == enrolment.name);
         match token.state(self.now) {
             TokenState::Open => Ok(token.labels.clone()),
             TokenState::Used if again && self.now <= token.expires_at => Ok(token.labels.clone()),
@@ -162,8 +163,13 @@ impl Fleet {
     /// Tokens that ended long ago are not shown any more.
     fn forget_tokens(&mut self) {
         let now = self.now;
-        let old: Vec<_> =
-            self.tokens.values().filter(|t| now > t.expires_at.after(KEPT)).map(|t| t.id.clone()).take(50).collect();
+        let old: Vec<_> = self
+            .tokens
+            .values()
+            .filter(|t| now > t.expires_at.after(KEPT))
+            .map(|t| t.id.clone())
+            .take(50)
+            .collect();
         for id in old {
             self.changes.delete(persist::token_key(&id));
             self.tokens.remove(&id);

@@ -134,13 +134,15 @@ impl AgentService for Agents {
         let digest: Digest = request.digest.parse().map_err(bad_request)?;
         if request.chunks.len() > CHUNKS {
             let count = request.chunks.len();
-            return Err(ErrorKind::TooMuch.status(format!("{count} chunks in one request; ask for at most {CHUNKS}")));
+            return Err(
+                ErrorKind::TooMuch.status(format!("{count} chunks in one request; ask for at most {CHUNKS}"))
+            );
         }
         let wanted = request.chunks.iter().map(|bytes| Digest::try_from(bytes.as_slice()));
         let wanted: Vec<Digest> = wanted.collect::<Result<_, _>>().map_err(bad_request)?;
         let host = id.clone();
         self.shared.driver.request(move |fleet| fleet.may_fetch(&host, &digest)).await?;
-        let index = self.shared.index(&digest).await?;
+        let index = self.shared.indexes.get(&self.shared.objects, &digest).await?;
         if let Some(foreign) = wanted.iter().find(|chunk| !index.holds(chunk)) {
             let message = format!("chunk {foreign} does not belong to bundle {}", digest.short());
             return Err(ErrorKind::NotAllowed.status(message));

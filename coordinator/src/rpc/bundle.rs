@@ -43,9 +43,11 @@ struct Opened {
 }
 
 fn open(bytes: &[u8]) -> Result<Opened, Status> {
-    let envelope = Envelope::decode(bytes).map_err(|error| bad_request(format!("not a signed envelope: {error}")))?;
-    let manifest =
-        envelope.unverified_manifest().map_err(|error| bad_request(format!("not a valid manifest: {error}")))?;
+    let envelope =
+        Envelope::decode(bytes).map_err(|error| bad_request(format!("not a signed envelope: {error}")))?;
+    let manifest = envelope
+        .unverified_manifest()
+        .map_err(|error| bad_request(format!("not a valid manifest: {error}")))?;
     let key_ids: Vec<_> = envelope.key_ids().iter().map(ToString::to_string).collect();
     if key_ids.is_empty() {
         return Err(bad_request(format!(
@@ -59,7 +61,8 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
         digest: envelope.digest(),
         counter: manifest.counter,
     };
-    let mut chunks: Vec<_> = manifest.files().flat_map(|(_, _, chunks)| chunks).map(|chunk| chunk.digest).collect();
+    let mut chunks: Vec<_> =
+        manifest.files().flat_map(|(_, _, chunks)| chunks).map(|chunk| chunk.digest).collect();
     chunks.sort_unstable();
     chunks.dedup();
     Ok(Opened { manifest, release, key_ids, chunks })
@@ -158,7 +161,9 @@ impl BundleService for Bundles {
         let mut envelope = BytesMut::new();
         while let Some(piece) = next(&mut stream).await? {
             if envelope.len() + piece.data.len() > ENVELOPE_BYTES {
-                return Err(ErrorKind::TooMuch.status(format!("the envelope is larger than {ENVELOPE_BYTES} bytes")));
+                return Err(
+                    ErrorKind::TooMuch.status(format!("the envelope is larger than {ENVELOPE_BYTES} bytes"))
+                );
             }
             envelope.extend_from_slice(&piece.data);
         }

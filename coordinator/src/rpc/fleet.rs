@@ -1,17 +1,19 @@
 //! Hosts, apps, tokens and events, as operators call them.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use windlass_proto::id::{AppName, HostName};
 use windlass_proto::phase::{Evidence, Fault};
 use windlass_proto::rpc::fleet_service_server::FleetService;
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::spec::selector::Selector;
-use windlass_proto::time::{Span, Timestamp};
+use windlass_proto::time::Span;
 use windlass_proto::tls::JoinToken;
 
-use super::{Shared, app_filter, send, show, who};
+use super::{Shared, app_filter, send, show, stopping, who};
+use crate::driver::Driver;
 use crate::fleet::{EventFilter, Fleet, Refusal};
 use crate::pki::Pki;
 
@@ -51,7 +53,9 @@ impl FleetService for Fleets {
     ) -> Result<Response<rpc::ListHostsResponse>, Status> {
         let selector = match request.into_inner().selector.trim() {
             "" => None,
-            text => Some(text.parse::<Selector>().map_err(|error| ErrorKind::Invalid.status(error.to_string()))?),
+            text => {
+                Some(text.parse::<Selector>().map_err(|error| ErrorKind::Invalid.status(error.to_string()))?)
+            }
         };
         let hosts = self.shared.driver.ask(move |fleet| {
             let wanted = fleet.hosts().filter(|host| {
@@ -67,7 +71,10 @@ impl FleetService for Fleets {
         self.on_host(move |fleet| shown(fleet, &name)).await
     }
 
-    async fn label_host(&self, request: Request<rpc::LabelHostRequest>) -> Result<Response<rpc::Host>, Status> {
+    async fn label_host(
+        &self,
+        request: Request<rpc::LabelHostRequest>,
+    ) -> Result<Response<rpc::Host>, Status> {
         let who = who(&request)?;
         let request = request.into_inner();
         self.on_host(move |fleet| {
@@ -130,10 +137,8 @@ impl FleetService for Fleets {
             let rows = fleet.hosts().flat_map(|host| {
                 let stale = host.is_silent(fleet.now);
                 let name = host.record.name.to_string();
-                host.statuses.values().filter(|status| wanted(&status.app)).map(move |status| rpc::VersionRow {
-                    host: name.clone(),
-                    stale,
-                    status: Some(status.clone().into()),
+                host.statuses.values().filter(|status| wanted(&status.app)).map(move |status| {
+                    rpc::VersionRow { host: name.clone(), stale, status: Some(status.clone().into()) }
                 })
             });
             Ok(rows.collect())
@@ -148,8 +153,10 @@ impl FleetService for Fleets {
         if let (Some(host), Some(rollout)) = (&cause.host, &cause.rollout)
             && let Some(bytes) = self.shared.objects.evidence(rollout.as_str(), host.as_str()).await?
         {
-            let stored: Vec<Evidence> = serde_json::from_slice(&bytes)
-                .map_err(|_| ErrorKind::Damaged.status(format!("the evidence of host {host} in rollout {rollout} is damaged")))?;
+            let stored: Vec<Evidence> = serde_json::from_slice(&bytes).map_err(|_| {
+                ErrorKind::Damaged
+                    .status(format!("the evidence of host {host} in rollout {rollout} is damaged"))
+            })?;
             evidence = stored.into_iter().map(Into::into).collect();
         }
         Ok(Response::new(rpc::WhyResponse {
@@ -161,7 +168,10 @@ impl FleetService for Fleets {
         }))
     }
 
-    async fn create_token(&self, request: Request<rpc::CreateTokenRequest>) -> Result<Response<rpc::Token>, Status> {
+    async fn create_token(
+        &self,
+        request: Request<rpc::CreateTokenRequest>,
+    ) -> Result<Response<rpc::Token>, Status> {
         let who = who(&request)?;
         let request = request.into_inner();
         let host = match request.host.as_str() {
@@ -183,13 +193,17 @@ impl FleetService for Fleets {
         &self,
         _request: Request<rpc::ListTokensRequest>,
     ) -> Result<Response<rpc::ListTokensResponse>, Status> {
-        let tokens = self.shared.driver.ask(|fleet| {
-            fleet.tokens().iter().map(|token| show::token(token, fleet.now)).collect()
-        });
+        let tokens = self
+            .shared
+            .driver
+            .ask(|fleet| fleet.tokens().iter().map(|token| show::token(token, fleet.now)).collect());
         Ok(Response::new(rpc::ListTokensResponse { tokens: tokens.await? }))
     }
 
-    async fn revoke_token(&self, request: Request<rpc::RevokeTokenRequest>) -> Result<Response<rpc::Token>, Status> {
+    async fn revoke_token(
+        &self,
+        request: Request<rpc::RevokeTokenRequest>,
+    ) -> Result<Response<rpc::Token>, Status> {
         let who = who(&request)?;
         let id = request.into_inner().id;
         let revoked = self.shared.driver.request(move |fleet| {
@@ -201,7 +215,10 @@ impl FleetService for Fleets {
 
     type EventsStream = ReceiverStream<Result<rpc::Event, Status>>;
 
-    async fn events(&self, request: Request<rpc::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+    async fn events(
+        &self,
+        request: Request<rpc::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
         let request = request.into_inner();
         let filter = EventFilter { app: request.app, host: request.host, rollout: request.rollout };
         let limit = match request.limit {
@@ -209,7 +226,7 @@ impl FleetService for Fleets {
             limit => limit as usize,
         };
         let (after, first) = (request.after, filter.clone());
-        let (past, mut at, mut news) = self
+        let (past, at, news) = self
             .shared
             .driver
             .ask(move |fleet| {
@@ -217,42 +234,16 @@ impl FleetService for Fleets {
             })
             .await?;
         let (sender, receiver) = mpsc::channel(16);
-        let (driver, follow) = (self.shared.driver.clone(), request.follow);
+        let (driver, stop) = (self.shared.driver.clone(), self.shared.stop.clone());
+        let follow = request.follow.then_some(Follow { driver, stop, filter, at, news });
         tokio::spawn(async move {
             for event in &past {
                 if send(&sender, Ok(show::event(event))).await.is_err() {
                     return;
                 }
             }
-            while follow {
-                let filter = filter.clone();
-                let page = driver
-                    .ask(move |fleet| (fleet.events(at, &filter, PAGE, false), fleet.newest_event()))
-                    .await;
-                let (page, newest) = match page {
-                    Ok(page) => page,
-                    Err(refusal) => {
-                        let _ = send(&sender, Err(refusal.into())).await;
-                        return;
-                    }
-                };
-                at = if page.len() == PAGE { page.last().map_or(newest, |event| event.seq) } else { newest };
-                for event in &page {
-                    if send(&sender, Ok(show::event(event))).await.is_err() {
-                        return;
-                    }
-                }
-                if page.len() == PAGE {
-                    continue;
-                }
-                let changed = tokio::select! {
-                    changed = news.wait_for(|seen| *seen > at) => changed.map(|_| ()),
-                    () = sender.closed() => return,
-                };
-                if changed.is_err() {
-                    let _ = send(&sender, Err(ErrorKind::Unavailable.status("the coordinator is stopping"))).await;
-                    return;
-                }
+            if let Some(follow) = follow {
+                follow.run(&sender).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -266,13 +257,55 @@ impl FleetService for Fleets {
             epoch: fleet.epoch,
             hosts: u32::try_from(fleet.hosts().count()).unwrap_or(u32::MAX),
             sessions: u32::try_from(fleet.sessions()).unwrap_or(u32::MAX),
-            started_at_ms: started(fleet.started_at),
+            started_at_ms: fleet.started_at.0,
             caller,
         });
         Ok(Response::new(info.await?))
     }
 }
 
-const fn started(at: Timestamp) -> i64 {
-    at.0
+/// Events to come. They are read from the log in pages, so a slow reader holds no queue.
+struct Follow {
+    driver: Driver,
+    stop: CancellationToken,
+    filter: EventFilter,
+    at: u64,
+    news: watch::Receiver<u64>,
+}
+
+impl Follow {
+    async fn run(mut self, sender: &mpsc::Sender<Result<rpc::Event, Status>>) {
+        loop {
+            let (filter, at) = (self.filter.clone(), self.at);
+            let page = self
+                .driver
+                .ask(move |fleet| (fleet.events(at, &filter, PAGE, false), fleet.newest_event()))
+                .await;
+            let Ok((page, newest)) = page else {
+                // A reader that is gone needs no farewell.
+                let _ = send(sender, Err(stopping())).await;
+                return;
+            };
+            for event in &page {
+                if send(sender, Ok(show::event(event))).await.is_err() {
+                    return;
+                }
+            }
+            if page.len() == PAGE {
+                self.at = page.last().map_or(newest, |event| event.seq);
+                continue;
+            }
+            self.at = newest;
+            let at = self.at;
+            let goes_on = tokio::select! {
+                changed = self.news.wait_for(|seen| *seen > at) => changed.is_ok(),
+                () = self.stop.cancelled() => false,
+                () = sender.closed() => return,
+            };
+            if !goes_on {
+                let _ = send(sender, Err(stopping())).await;
+                return;
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use windlass_proto::rpc::ErrorKind;
 use crate::objects::Objects;
 
 /// Bundles whose chunk lists are kept; a list of a 16 GiB bundle takes 8 MiB.
-const KEPT: usize = 8;
+const BUNDLES: usize = 8;
 
 /// The chunks of one bundle, sorted.
 #[derive(Debug)]
@@ -27,7 +27,9 @@ impl ChunkIndex {
 
 /// The lists last used.
 #[derive(Debug, Clone, Default)]
-pub struct Indexes(Arc<Mutex<VecDeque<(Digest, Arc<ChunkIndex>)>>>);
+pub struct Indexes(Arc<Mutex<VecDeque<Kept>>>);
+
+type Kept = (Digest, Arc<ChunkIndex>);
 
 impl Indexes {
     /// The chunk list of a bundle. One caller reads it, the others wait for it.
@@ -53,13 +55,15 @@ impl Indexes {
         let chunks = match read.await {
             Ok(Ok(chunks)) => chunks,
             Ok(Err(error)) => {
-                return Err(ErrorKind::Damaged.status(format!("the stored envelope of {digest} is damaged: {error}")));
+                return Err(
+                    ErrorKind::Damaged.status(format!("the stored envelope of {digest} is damaged: {error}"))
+                );
             }
             Err(_) => return Err(ErrorKind::Internal.status("reading the envelope failed")),
         };
         let index = Arc::new(ChunkIndex(chunks));
         kept.push_front((*digest, index.clone()));
-        kept.truncate(KEPT);
+        kept.truncate(BUNDLES);
         Ok(index)
     }
 }

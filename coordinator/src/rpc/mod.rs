@@ -4,17 +4,20 @@ pub mod agent;
 pub mod auth;
 pub mod bundle;
 pub mod fleet;
+pub mod index;
 pub mod rollout;
 pub mod show;
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use windlass_proto::id::AppName;
 use windlass_proto::limits::{MESSAGE_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::{self, ErrorKind};
 
+use self::index::Indexes;
 use crate::driver::Driver;
 use crate::fleet::Refusal;
 use crate::listen::Caller;
@@ -32,6 +35,22 @@ pub struct Shared {
     pub driver: Driver,
     /// Chunks, envelopes, evidence.
     pub objects: Objects,
+    /// Chunk lists of bundles.
+    pub indexes: Indexes,
+    /// Ends all streams.
+    pub stop: CancellationToken,
+}
+
+impl Shared {
+    /// What all services share.
+    pub fn new(driver: Driver, objects: Objects, stop: CancellationToken) -> Self {
+        Self { driver, objects, indexes: Indexes::default(), stop }
+    }
+}
+
+/// What a stream says when the coordinator stops.
+fn stopping() -> Status {
+    ErrorKind::Unavailable.status("the coordinator is stopping")
 }
 
 /// The caller of a request.
@@ -56,7 +75,7 @@ fn app_filter(text: &str) -> Result<Option<AppName>, Refusal> {
 impl From<ObjectError> for Status {
     fn from(error: ObjectError) -> Self {
         let kind = match error {
-            ObjectError::WrongBytes { .. } => ErrorKind::Invalid,
+            ObjectError::BadChunk(_) => ErrorKind::Invalid,
             ObjectError::Missing { .. } => ErrorKind::NotFound,
             ObjectError::Open { .. } | ObjectError::Io { .. } => {
                 // Paths are for the coordinator's log; the caller learns what it asked for.

@@ -8,7 +8,7 @@ use windlass_proto::rpc::rollout_service_server::RolloutService;
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_rollout::Event;
 
-use super::{Shared, app_filter, send, show, who};
+use super::{Shared, app_filter, send, show, stopping, who};
 use crate::fleet::OrderText;
 
 /// Rollouts in one answer when nobody says otherwise, and at most.
@@ -31,7 +31,8 @@ fn order(request: &rpc::OrderRequest) -> OrderText {
 /// A new rollout's id: short enough to type, random enough not to meet again.
 fn fresh_id() -> Result<RolloutId, Status> {
     let random = uuid::Uuid::new_v4().simple().to_string();
-    RolloutId::new(format!("r-{}", &random[..8])).map_err(|error| ErrorKind::Internal.status(error.to_string()))
+    RolloutId::new(format!("r-{}", &random[..8]))
+        .map_err(|error| ErrorKind::Internal.status(error.to_string()))
 }
 
 impl Rollouts {
@@ -94,6 +95,7 @@ impl RolloutService for Rollouts {
         let id = request.into_inner().id;
         let mut changes = self.0.driver.request(move |fleet| fleet.watch_rollout(&id)).await?;
         let (sender, receiver) = mpsc::channel(1);
+        let stop = self.0.stop.clone();
         tokio::spawn(async move {
             loop {
                 // Latest wins: a slow reader misses states in between, never the last.
@@ -102,12 +104,14 @@ impl RolloutService for Rollouts {
                 if send(&sender, Ok(rollout)).await.is_err() || ended {
                     return;
                 }
-                let changed = tokio::select! {
-                    changed = changes.changed() => changed,
+                let goes_on = tokio::select! {
+                    changed = changes.changed() => changed.is_ok(),
+                    () = stop.cancelled() => false,
                     () = sender.closed() => return,
                 };
-                if changed.is_err() {
-                    let _ = send(&sender, Err(ErrorKind::Unavailable.status("the coordinator is stopping"))).await;
+                if !goes_on {
+                    // A reader that is gone needs no farewell.
+                    let _ = send(&sender, Err(stopping())).await;
                     return;
                 }
             }

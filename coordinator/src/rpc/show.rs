@@ -1,5 +1,6 @@
 //! The coordinator's records as the wire shows them.
 
+use windlass_proto::id::HostName;
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::rpc;
 use windlass_proto::rpc::convert::phase_times_to_wire;
@@ -77,8 +78,7 @@ pub fn event(event: &EventRecord) -> rpc::Event {
 
 /// A plan.
 pub fn plan(plan: &Plan) -> rpc::Plan {
-    let names = |hosts: &[windlass_proto::id::HostName]| hosts.iter().map(ToString::to_string).collect();
-    let batches = plan.batches.iter().zip(0..).map(|(hosts, index)| rpc::Batch {
+    let batches = plan.batches.iter().zip(1..).map(|(hosts, index)| rpc::Batch {
         index,
         hosts: names(hosts),
         state: "waiting".to_owned(),
@@ -105,38 +105,42 @@ pub fn plan(plan: &Plan) -> rpc::Plan {
 /// A rollout.
 pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
     let view = rollout.view();
-    let batches = rollout.batches.iter().zip(0..).map(|(hosts, index)| rpc::Batch {
-        index,
-        hosts: hosts.iter().map(ToString::to_string).collect(),
-        state: view.batches.get(index as usize).map(|state| state.word().to_owned()).unwrap_or_default(),
+    let batches = view.batches.into_iter().map(|batch| rpc::Batch {
+        index: batch.index,
+        hosts: names(&batch.hosts),
+        state: batch.state.to_owned(),
     });
-    let hosts = rollout.hosts.iter().map(|(name, host)| rpc::HostProgress {
-        host: name.to_string(),
+    let hosts = view.hosts.into_iter().map(|host| rpc::HostProgress {
+        host: host.host.to_string(),
         phase: Phase::to_wire(Some(host.phase)),
         outcome: Outcome::to_wire(host.outcome),
         fault: Fault::to_wire(host.fault),
-        reason: host.reason.clone(),
+        reason: host.reason,
         drained: host.drained.map(Into::into),
         phase_times: phase_times_to_wire(&host.phase_times),
-        detail: host.detail.clone(),
+        detail: host.detail,
     });
     rpc::Rollout {
-        id: rollout.id.to_string(),
-        app: rollout.app.to_string(),
-        revision: rollout.revision,
-        from: rollout.from.as_ref().map(Into::into),
-        to: Some((&rollout.to).into()),
-        state: rollout.state.word().to_owned(),
-        conditions: rollout.conditions.iter().map(|condition| condition.word().to_owned()).collect(),
-        reason: rollout.reason.clone(),
-        started_at_ms: rollout.started_at.0,
-        ended_at_ms: rollout.ended_at.unwrap_or_default().0,
+        id: view.id.to_string(),
+        app: view.app.to_string(),
+        revision: view.revision,
+        from: view.from.map(Into::into),
+        to: Some(view.to.into()),
+        state: view.state.to_owned(),
+        conditions: view.conditions.into_iter().map(str::to_owned).collect(),
+        reason: view.reason,
+        started_at_ms: view.started_at.0,
+        ended_at_ms: view.ended_at.unwrap_or_default().0,
         batches: batches.collect(),
         hosts: hosts.collect(),
-        waiting_for: view.waiting_for.clone(),
-        started_by: rollout.started_by.clone(),
-        kind: rollout.kind.word().to_owned(),
-        failure: rollout.failure.clone(),
-        version: rollout.version,
+        waiting_for: view.waiting_for,
+        started_by: view.started_by,
+        kind: view.kind.word().to_owned(),
+        failure: view.failure,
+        version: view.version,
     }
+}
+
+fn names(hosts: &[HostName]) -> Vec<String> {
+    hosts.iter().map(ToString::to_string).collect()
 }

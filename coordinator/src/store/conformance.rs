@@ -1,7 +1,8 @@
 //! What every backend must do. A new backend is one more line in [`backends`].
 
 use super::{
-    CommitError, Condition, Fence, Key, MAX_BYTES, MAX_OPS, Member, MemoryStore, SledStore, StateStore, Txn, Write,
+    CommitError, Condition, Fence, Key, MAX_BYTES, MAX_OPS, Member, MemoryStore, SledStore, StateStore, Txn,
+    Write,
 };
 
 fn backends() -> Vec<(tempfile::TempDir, Box<dyn StateStore>)> {
@@ -32,7 +33,8 @@ async fn commits_are_seen_whole() {
     for (_dir, store) in backends() {
         let fence = store.campaign(&member("a")).await.unwrap().fence;
         let first = store.commit(&fence, writes(vec![put("a/1", b"x"), put("a/2", b"y")])).await.unwrap();
-        let second = store.commit(&fence, writes(vec![put("a/1", b"z"), Write::Delete(key("a/2"))])).await.unwrap();
+        let second =
+            store.commit(&fence, writes(vec![put("a/1", b"z"), Write::Delete(key("a/2"))])).await.unwrap();
         assert!(second > first, "{store:?}");
         let row = store.get(&key("a/1")).await.unwrap().unwrap();
         assert_eq!((row.value.as_slice(), row.revision), (b"z".as_slice(), second));
@@ -45,13 +47,20 @@ async fn a_failed_condition_writes_nothing() {
     for (_dir, store) in backends() {
         let fence = store.campaign(&member("a")).await.unwrap().fence;
         let at = store.commit(&fence, writes(vec![put("k", b"1")])).await.unwrap();
-        for condition in [Condition::Absent(key("k")), Condition::At(key("k"), super::Revision(at.0 + 1)), Condition::At(key("none"), at)] {
+        for condition in [
+            Condition::Absent(key("k")),
+            Condition::At(key("k"), super::Revision(at.0 + 1)),
+            Condition::At(key("none"), at),
+        ] {
             let txn = Txn { conditions: vec![condition], writes: vec![put("k", b"2"), put("other", b"2")] };
             assert!(matches!(store.commit(&fence, txn).await, Err(CommitError::Conflict { .. })));
         }
         assert_eq!(store.get(&key("k")).await.unwrap().unwrap().value, b"1");
         assert_eq!(store.get(&key("other")).await.unwrap(), None);
-        let txn = Txn { conditions: vec![Condition::At(key("k"), at), Condition::Absent(key("other"))], writes: vec![put("k", b"3")] };
+        let txn = Txn {
+            conditions: vec![Condition::At(key("k"), at), Condition::Absent(key("other"))],
+            writes: vec![put("k", b"3")],
+        };
         store.commit(&fence, txn).await.unwrap();
     }
 }
@@ -75,7 +84,8 @@ async fn a_former_leader_writes_nothing() {
 async fn scans_are_ordered_bounded_and_resumable() {
     for (_dir, store) in backends() {
         let fence = store.campaign(&member("a")).await.unwrap().fence;
-        let rows = (0..20).map(|n| put(&format!("p/{n:02}"), b"v")).chain([put("o/1", b"v"), put("q/1", b"v")]);
+        let rows =
+            (0..20).map(|n| put(&format!("p/{n:02}"), b"v")).chain([put("o/1", b"v"), put("q/1", b"v")]);
         store.commit(&fence, writes(rows.collect())).await.unwrap();
         let mut seen = Vec::new();
         let mut after: Option<Key> = None;

@@ -45,9 +45,10 @@ impl StateStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(Key, Versioned)>, StoreError> {
         let inner = self.lock();
-        let rows = inner.rows.iter().filter(|(key, _)| {
-            key.as_str().starts_with(prefix) && after.is_none_or(|after| *key > after)
-        });
+        let rows = inner
+            .rows
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(prefix) && after.is_none_or(|after| *key > after));
         Ok(rows.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 

@@ -194,7 +194,9 @@ pub enum CommitError {
         current: u64,
     },
     /// More than a transaction may hold.
-    #[error("transaction of {ops} operations and {bytes} bytes is too large: at most {MAX_OPS} and {MAX_BYTES}")]
+    #[error(
+        "transaction of {ops} operations and {bytes} bytes is too large: at most {MAX_OPS} and {MAX_BYTES}"
+    )]
     TooLarge {
         /// Conditions and writes.
         ops: usize,

@@ -76,8 +76,9 @@ impl SledStore {
         let head = check_rows(path, &database)?;
         check_sentinel(path, head.revision)?;
         let (lost, _) = watch::channel(false);
-        let store =
-            Self { shared: Arc::new(Shared { path: path.to_owned(), directory, database, head: head.into(), lost }) };
+        let store = Self {
+            shared: Arc::new(Shared { path: path.to_owned(), directory, database, head: head.into(), lost }),
+        };
         write_sentinel(path, store.head().revision).map_err(io("mark"))?;
         Ok(store)
     }
@@ -107,7 +108,12 @@ impl Shared {
         }
     }
 
-    fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Versioned)>, StoreError> {
         let start = after.filter(|after| *after >= prefix).unwrap_or(prefix);
         let mut rows = Vec::new();
         for row in self.database.range(start.as_bytes()..) {
@@ -229,6 +235,7 @@ fn remove_half_snapshots(database: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "opening is blocking work on a blocking thread")]
 fn open_guarded(path: &Path, at: &Path) -> Result<sled::Db, StoreError> {
     let started = Instant::now();
     loop {
