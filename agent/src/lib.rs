@@ -26,16 +26,19 @@
 
 pub mod args;
 pub mod attest;
+pub mod backoff;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod drain;
 pub mod durable;
+pub mod enrol;
 pub mod evidence;
-pub mod facts;
 pub mod exchange;
+pub mod facts;
 pub mod file;
 pub mod held;
+pub mod identity;
 pub mod journal;
 pub mod layout;
 pub mod link;
@@ -45,6 +48,7 @@ pub mod probe;
 pub mod processes;
 pub mod retain;
 pub mod runtime;
+pub mod session;
 pub mod shim;
 pub mod sockets;
 pub mod staging;

@@ -1,0 +1,155 @@
+//! How a host gets its certificate: enrolment by join token and CSR, renewal at half life, and coming back after a long
+//! absence by proof of the enrolled key.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use windlass_proto::id::HostId;
+use windlass_proto::rpc::agent_service_client::AgentServiceClient;
+use windlass_proto::rpc::{EnrollRequest, EnrollResponse, ErrorKind, RenewRequest};
+use windlass_proto::time::Timestamp;
+use windlass_proto::tls::{self, ConnectError, InvalidJoinToken, JoinToken, Key, TlsError};
+
+use crate::config::Settings;
+use crate::file::FileError;
+use crate::identity::{Certificate, Identity, IdentityError, Vault};
+
+/// Longest wait for the coordinator's answer.
+const ANSWER: Duration = Duration::from_secs(25);
+
+/// Why a host has no (new) certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The host has neither a certificate nor a way to get one.
+    #[error(
+        "this host is not enrolled and has no join token; make one with `windlass token create` and set join_token or \
+         join_token_file in agent.toml"
+    )]
+    NoToken,
+    /// The token's file.
+    #[error("cannot read the join token")]
+    TokenFile(#[source] FileError),
+    /// The token is malformed.
+    #[error("join_token in agent.toml cannot be used")]
+    Token(#[from] InvalidJoinToken),
+    /// Key or certificate on this host.
+    #[error("cannot use the host's identity")]
+    Identity(#[from] IdentityError),
+    /// No connection.
+    #[error("no coordinator can be reached for enrolment")]
+    Connect(#[from] ConnectError),
+    /// The coordinator says no.
+    #[error("coordinator {address} refused: {message}")]
+    Refused {
+        /// Which.
+        address: String,
+        /// Its words.
+        message: String,
+        /// Whether the same request may be accepted later.
+        transient: bool,
+    },
+    /// The coordinator did not answer.
+    #[error("coordinator {0} did not answer the enrolment in 25 s")]
+    Silent(String),
+    /// The answer cannot be used.
+    #[error("coordinator {address} answered with an unusable certificate")]
+    Answer {
+        /// Which.
+        address: String,
+        /// Why.
+        source: TlsError,
+    },
+    /// The answer names no valid host id.
+    #[error("coordinator {0} answered with an unusable host id")]
+    HostId(String),
+}
+
+impl EnrolError {
+    /// Whether trying again may help without anybody doing something.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Silent(_) => true,
+            Self::Refused { transient, .. } => *transient,
+            _ => false,
+        }
+    }
+
+    fn refused(address: &str, status: &tonic::Status) -> Self {
+        let transient = ErrorKind::of(status).is_transient();
+        Self::Refused { address: address.to_owned(), message: status.message().to_owned(), transient }
+    }
+}
+
+/// Enrols at one coordinator, and keeps the certificate. A host that was enrolled needs no token: it proves its key by
+/// its CSR and gets its own id back.
+pub async fn enrol(address: &str, settings: &Settings, vault: &Vault) -> Result<Identity, EnrolError> {
+    let former = vault.certificate()?;
+    let token = match (settings.join_token.read(), &former) {
+        (Ok(Some(text)), _) => Some(text.parse::<JoinToken>()?),
+        (Ok(None), Some(_)) => None,
+        (Ok(None), None) => return Err(EnrolError::NoToken),
+        // The file was needed once and may be gone since.
+        (Err(_), Some(_)) => None,
+        (Err(error), None) => return Err(EnrolError::TokenFile(error)),
+    };
+    let key = vault.key()?;
+    let config = match (&former, &token) {
+        (Some(former), _) => tls::client_config(&former.ca_pem, None).map_err(IdentityError::Tls)?,
+        (None, Some(token)) => tls::enrol_client_config(token.pin()).map_err(IdentityError::Tls)?,
+        (None, None) => return Err(EnrolError::NoToken),
+    };
+    let channel = tls::connect(address, config).await?;
+    let request = EnrollRequest {
+        token: token.as_ref().map(ToString::to_string).unwrap_or_default(),
+        name: settings.name.to_string(),
+        csr_pem: key.csr_pem().map_err(IdentityError::Tls)?,
+        address: settings.address.to_string(),
+        labels: settings.labels.clone().into_iter().collect(),
+    };
+    let answer = answer(address, AgentServiceClient::new(channel).enroll(request)).await?;
+    if let (None, Some(token)) = (&former, &token) {
+        // The pin decides whom to trust from now on, not the answer.
+        tls::verify_ca_pin(&answer.ca_pem, token.pin())
+            .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
+    }
+    let identity = keep(address, vault, &key, answer)?;
+    tracing::info!(host = %settings.name, id = %identity.certificate.host_id, fleet = identity.certificate.fleet,
+        "enrolled");
+    Ok(identity)
+}
+
+/// Gets a new certificate for the same key over a channel opened with the present one.
+pub async fn renew(address: &str, channel: Channel, vault: &Vault) -> Result<Identity, EnrolError> {
+    let key = vault.key()?;
+    let request = RenewRequest { csr_pem: key.csr_pem().map_err(IdentityError::Tls)? };
+    let answer = answer(address, AgentServiceClient::new(channel).renew(request)).await?;
+    let identity = keep(address, vault, &key, answer)?;
+    tracing::info!(id = %identity.certificate.host_id, "certificate renewed");
+    Ok(identity)
+}
+
+async fn answer(
+    address: &str,
+    call: impl Future<Output = Result<tonic::Response<EnrollResponse>, tonic::Status>>,
+) -> Result<EnrollResponse, EnrolError> {
+    let answer = tokio::time::timeout(ANSWER, call).await;
+    let answer = answer.map_err(|_| EnrolError::Silent(address.to_owned()))?;
+    Ok(answer.map_err(|status| EnrolError::refused(address, &status))?.into_inner())
+}
+
+/// An answer is used before it is kept, so that a bad one does not replace a good certificate.
+fn keep(address: &str, vault: &Vault, key: &Key, answer: EnrollResponse) -> Result<Identity, EnrolError> {
+    let host_id = HostId::new(&answer.host_id).map_err(|_| EnrolError::HostId(address.to_owned()))?;
+    let EnrollResponse { certificate_pem, ca_pem, fleet, .. } = answer;
+    let identity = Identity::new(key, Certificate { host_id, fleet, certificate_pem, ca_pem })
+        .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
+    vault.keep(&identity.certificate).map_err(IdentityError::File)?;
+    Ok(identity)
+}
+
+/// The certificate on this host, if there is one that is valid now.
+pub fn present(vault: &Vault, now: Timestamp) -> Result<Option<Identity>, IdentityError> {
+    let Some(certificate) = vault.certificate()? else { return Ok(None) };
+    let identity = Identity::new(&vault.key()?, certificate)?;
+    Ok((now < identity.until).then_some(identity))
+}

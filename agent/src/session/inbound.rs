@@ -1,0 +1,66 @@
+//! What a coordinator says, in the domain's types.
+
+use windlass_proto::id::{AppName, OpId, RolloutId};
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::rpc::{self, InvalidField, coordinator_message::Kind};
+use windlass_proto::time::Span;
+use windlass_release::Assign;
+
+use crate::exchange::Order;
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, InvalidField> {
+    text.parse().map_err(|error| InvalidField::new(field, error))
+}
+
+/// An order from a message; `None` for what is none.
+pub fn order(message: Kind) -> Result<Option<Order>, InvalidField> {
+    Ok(Some(match message {
+        Kind::Welcome(_) => return Ok(None),
+        Kind::Lease(_) => Order::Lease,
+        Kind::Assign(wire) => Order::Assign(Box::new(assign(wire)?)),
+        Kind::Permit(wire) => Order::Permit {
+            op: parsed("permit.op_id", &wire.op_id)?,
+            epoch: wire.epoch,
+            ttl: Span(wire.ttl_ms),
+        },
+        Kind::Confirm(wire) => {
+            Order::Confirm { op: parsed("confirm.op_id", &wire.op_id)?, epoch: wire.epoch }
+        }
+        Kind::Abort(wire) => Order::Abort {
+            op: parsed("abort.op_id", &wire.op_id)?,
+            epoch: wire.epoch,
+            reason: wire.reason.chars().take(1000).collect(),
+        },
+        Kind::ReleaseQuarantine(wire) => Order::ReleaseQuarantine {
+            app: parsed::<AppName>("release_quarantine.app", &wire.app)?,
+            reason: wire.reason.chars().take(1000).collect(),
+        },
+    }))
+}
+
+fn assign(wire: rpc::Assign) -> Result<Assign, InvalidField> {
+    let release = wire.release.ok_or_else(|| InvalidField::new("assign.release", "it is missing"))?;
+    Ok(Assign {
+        op: parsed::<OpId>("assign.op_id", &wire.op_id)?,
+        rollout: parsed::<RolloutId>("assign.rollout_id", &wire.rollout_id)?,
+        epoch: wire.epoch,
+        to: ReleaseRef::try_from(release).map_err(|error| error.within("assign.release"))?,
+        order: serde_json::from_str(&wire.order_json)
+            .map_err(|error| InvalidField::new("assign.order_json", error))?,
+        rollback: wire.rollback,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_makes_no_sense_names_its_field() {
+        let assign = rpc::Assign { op_id: "op".into(), rollout_id: "r-1".into(), ..Default::default() };
+        assert_eq!(order(Kind::Assign(assign)).unwrap_err().field, "assign.release");
+        let permit = rpc::Permit { op_id: "../x".into(), ..Default::default() };
+        assert_eq!(order(Kind::Permit(permit)).unwrap_err().field, "permit.op_id");
+        assert_eq!(order(Kind::Welcome(rpc::Welcome::default())), Ok(None));
+    }
+}

@@ -1,0 +1,275 @@
+//! One session, from its greeting to its end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use windlass_proto::id::AppName;
+use windlass_proto::limits::MESSAGE_BYTES;
+use windlass_proto::rpc::agent_service_client::AgentServiceClient;
+use windlass_proto::rpc::coordinator_message::Kind;
+use windlass_proto::rpc::{
+    AgentMessage, AppStatus, CoordinatorMessage, Heartbeat, Hello, Welcome, agent_message,
+};
+use windlass_proto::version;
+use windlass_release::BootTime;
+
+use super::{Link, LinkState, disk, inbound};
+use crate::exchange::{FromSession, Order, Published};
+use crate::{clock, facts};
+
+/// Longest wait for the coordinator to answer the greeting.
+const WELCOME: Duration = Duration::from_secs(10);
+
+/// A link that brought no lease for so long is half open: dead, though nothing says so.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// Messages on their way up.
+const UP_QUEUE: usize = 32;
+
+/// Most evidence in one greeting; beyond, statuses go without theirs so that the greeting fits a message.
+const GREETING_EVIDENCE: usize = MESSAGE_BYTES / 2;
+
+/// Heartbeats from one that says how much disk is free to the next.
+const FACTS_EVERY: u64 = 10;
+
+/// Heartbeats whose lease may still come.
+const PENDING_LEASES: usize = 8;
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// The driver wants a new one.
+    Redial,
+    /// It broke, or never came to be.
+    Broken {
+        /// The coordinator had welcomed us.
+        welcomed: bool,
+        /// Why.
+        problem: String,
+    },
+}
+
+fn broken(welcomed: bool, problem: impl Into<String>) -> End {
+    End::Broken { welcomed, problem: problem.into() }
+}
+
+/// Holds a session until it ends.
+pub(super) async fn run(
+    link: &mut Link,
+    address: &str,
+    channel: Channel,
+    opened_at: BootTime,
+    redials: u64,
+) -> End {
+    let (up, receiver) = mpsc::channel(UP_QUEUE);
+    let mut sent = Sent { up, seqs: BTreeMap::new() };
+    let published = link.published.borrow_and_update().clone();
+    if published.redials != redials {
+        return End::Redial;
+    }
+    let hello = greet(link, &published, &mut sent);
+    if sent.up.try_send(hello).is_err() {
+        return broken(false, "the session ended before it began");
+    }
+    let mut client = AgentServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES);
+    let opening = async {
+        let mut down = client.session(ReceiverStream::new(receiver)).await?.into_inner();
+        let first = down.message().await?;
+        Ok::<_, tonic::Status>((down, first))
+    };
+    let (down, first) = match timeout(WELCOME, opening).await {
+        Err(_) => return broken(false, "no welcome within 10 s"),
+        Ok(Err(status)) => return broken(false, status.message()),
+        Ok(Ok(opened)) => opened,
+    };
+    let Some(CoordinatorMessage { kind: Some(Kind::Welcome(welcome)) }) = first else {
+        return broken(false, "the coordinator did not begin with a welcome");
+    };
+    if welcome.epoch < published.highest_epoch {
+        // It was deposed, or its state is from a backup: what it orders may be undone already.
+        return broken(
+            false,
+            format!("it leads epoch {}, this host has obeyed {}", welcome.epoch, published.highest_epoch),
+        );
+    }
+    tracing::info!(coordinator = address, epoch = welcome.epoch, "session opened");
+    link.state.send_replace(LinkState {
+        connected: Some(address.to_owned()),
+        since: Some(clock::wall()),
+        epoch: welcome.epoch,
+        problem: String::new(),
+    });
+    let session = Session {
+        orders: link.orders.clone(),
+        opened_at,
+        redials,
+        sent,
+        beats: VecDeque::with_capacity(PENDING_LEASES),
+        seq: 0,
+        last_lease: Instant::now(),
+        disk: disk(&link.settings),
+    };
+    session.hold(&mut link.published, down, &welcome).await
+}
+
+fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
+    let mut room = GREETING_EVIDENCE;
+    let apps = published.apps.iter().map(|(app, status)| {
+        sent.seqs.insert(app.clone(), status.seq);
+        let mut status = AppStatus::from((**status).clone());
+        let size: usize = status.evidence.iter().map(|item| item.text.len() + 64).sum();
+        match room.checked_sub(size) {
+            Some(left) => room = left,
+            None => status.evidence.clear(),
+        }
+        status
+    });
+    let hello = Hello {
+        apps: apps.collect(),
+        agent_version: version::PROGRAM.to_owned(),
+        protocol: version::PROTOCOL,
+        boot_id: link.boot_id.clone(),
+        address: link.settings.address.to_string(),
+        facts: Some(facts::read(&disk(&link.settings))),
+        highest_epoch: published.highest_epoch,
+    };
+    AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
+}
+
+/// What went up, by app.
+struct Sent {
+    up: mpsc::Sender<AgentMessage>,
+    seqs: BTreeMap<AppName, u64>,
+}
+
+impl Sent {
+    /// Sends what is newer than what was sent. False when there was no room for all of it.
+    fn catch_up(&mut self, published: &Published) -> bool {
+        for (app, status) in &published.apps {
+            if self.seqs.get(app).is_some_and(|seq| *seq >= status.seq) {
+                continue;
+            }
+            let message = agent_message::Kind::Status(AppStatus::from((**status).clone()));
+            match self.up.try_send(AgentMessage { kind: Some(message) }) {
+                Ok(()) => drop(self.seqs.insert(app.clone(), status.seq)),
+                Err(TrySendError::Full(_)) => return false,
+                // The stream has ended, which the other direction tells.
+                Err(TrySendError::Closed(_)) => return true,
+            }
+        }
+        true
+    }
+}
+
+struct Session {
+    orders: mpsc::Sender<FromSession>,
+    opened_at: BootTime,
+    redials: u64,
+    sent: Sent,
+    /// Heartbeats without their lease: number and time of sending.
+    beats: VecDeque<(u64, BootTime)>,
+    seq: u64,
+    last_lease: Instant,
+    disk: std::path::PathBuf,
+}
+
+impl Session {
+    async fn hold(
+        mut self,
+        published: &mut watch::Receiver<Published>,
+        mut down: Streaming<CoordinatorMessage>,
+        welcome: &Welcome,
+    ) -> End {
+        let every = Duration::from_millis(welcome.heartbeat_interval_ms.clamp(100, 10_000));
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut all_sent = true;
+        let up = self.sent.up.clone();
+        loop {
+            tokio::select! {
+                message = down.message() => match message {
+                    Ok(Some(CoordinatorMessage { kind: Some(kind) })) => {
+                        if let Err(problem) = self.heard(kind) {
+                            return broken(true, problem);
+                        }
+                    }
+                    // A newer coordinator of the same protocol may say more than we know.
+                    Ok(Some(CoordinatorMessage { kind: None })) => {}
+                    Ok(None) => return broken(true, "the coordinator closed the session"),
+                    Err(status) => return broken(true, status.message()),
+                },
+                changed = published.changed() => {
+                    if changed.is_err() {
+                        return broken(true, "the agent is ending");
+                    }
+                    let newest = published.borrow_and_update().clone();
+                    if newest.redials != self.redials {
+                        return End::Redial;
+                    }
+                    all_sent = self.sent.catch_up(&newest);
+                }
+                _ = ticks.tick() => {
+                    if self.last_lease.elapsed() > SILENCE.max(every * 4) {
+                        return broken(true, "no lease came, the link is half open");
+                    }
+                    self.beat();
+                    all_sent = self.sent.catch_up(&published.borrow());
+                }
+                room = up.reserve(), if !all_sent => {
+                    if room.is_err() {
+                        return broken(true, "the stream to the coordinator ended");
+                    }
+                    drop(room);
+                    all_sent = self.sent.catch_up(&published.borrow());
+                }
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.seq += 1;
+        let facts = self.seq.is_multiple_of(FACTS_EVERY).then(|| facts::read(&self.disk));
+        let beat = agent_message::Kind::Heartbeat(Heartbeat { seq: self.seq, facts });
+        // A full queue means that nothing gets through, which the missing lease will show.
+        if self.sent.up.try_send(AgentMessage { kind: Some(beat) }).is_ok() {
+            if self.beats.len() == PENDING_LEASES {
+                self.beats.pop_front();
+            }
+            self.beats.push_back((self.seq, BootTime(clock::boot_ms())));
+        }
+    }
+
+    fn heard(&mut self, kind: Kind) -> Result<(), String> {
+        let mut received_at = BootTime(clock::boot_ms());
+        if let Kind::Lease(lease) = &kind {
+            // The lease proves contact at the time its heartbeat was sent, however long it was under way.
+            let Some(at) = self.beats.iter().position(|(seq, _)| *seq == lease.seq) else { return Ok(()) };
+            received_at = self.beats.drain(..=at).next_back().map_or(received_at, |(_, sent)| sent);
+            self.last_lease = Instant::now();
+        }
+        let order = match inbound::order(kind) {
+            Ok(Some(order)) => order,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "order not understood");
+                return Ok(());
+            }
+        };
+        let is_lease = order == Order::Lease;
+        match self.orders.try_send(FromSession { opened_at: self.opened_at, received_at, order }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) if is_lease => Ok(()),
+            // The coordinator sends it again in the next session.
+            Err(TrySendError::Full(_)) => Err("the driver is busy and an order had no room".to_owned()),
+            Err(TrySendError::Closed(_)) => Err("the agent is ending".to_owned()),
+        }
+    }
+}
