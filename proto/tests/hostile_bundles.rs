@@ -249,6 +249,40 @@ fn envelopes() {
     Envelope::decode(&[bytes, b"x".to_vec()].concat()).expect_err("trailing bytes");
 }
 
+#[test]
+fn travelling_envelopes() {
+    let mut base = Envelope::new(&small());
+    base.sign(&AuthorKey::generate().unwrap());
+    let mut changed = small();
+    changed.counter = 8;
+    let mut envelope = Envelope::new(&changed);
+    envelope.sign(&AuthorKey::generate().unwrap());
+    envelope.sign(&AuthorKey::generate().unwrap());
+    let alone = envelope.pack(None).unwrap();
+    let against = envelope.pack(Some(&base)).unwrap();
+    assert!(against.len() + 300 < alone.len());
+    assert_eq!(Envelope::unpack(&alone, None).unwrap(), envelope);
+    assert_eq!(Envelope::unpack(&alone, Some(&base)).unwrap(), envelope);
+    assert_eq!(Envelope::unpack(&against, Some(&base)).unwrap(), envelope);
+
+    for bad in [None, Some(&envelope)] {
+        let error = Envelope::unpack(&against, bad).unwrap_err();
+        assert!(error.to_string().contains("not offered"), "{error}");
+    }
+    for length in 0..alone.len() {
+        Envelope::unpack(&alone[..length], None).expect_err("truncated");
+    }
+    let mut lying = alone.clone();
+    let at = 38 + 2 * (32 + 2 + 64);
+    lying[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let error = Envelope::unpack(&lying, None).unwrap_err();
+    assert!(error.to_string().contains("at most"), "{error}");
+    lying[at..at + 4].copy_from_slice(&100_u32.to_le_bytes());
+    Envelope::unpack(&lying, None).expect_err("more than it says");
+    lying[36..38].copy_from_slice(&u16::MAX.to_le_bytes());
+    Envelope::unpack(&lying, None).expect_err("65535 signatures");
+}
+
 /// A rightly signed manifest that breaks a rule is refused all the same.
 #[test]
 fn a_signature_does_not_excuse_a_bad_manifest() {
@@ -393,6 +427,7 @@ proptest! {
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = Manifest::decode(&bytes);
         let _ = Envelope::decode(&bytes);
+        let _ = Envelope::unpack(&bytes, None);
         let _ = BundleFile::open(Cursor::new(&bytes));
         let framed = [b"WLB1".to_vec(), (bytes.len() as u64).to_le_bytes().to_vec(), bytes].concat();
         let _ = BundleFile::open(Cursor::new(framed));

@@ -170,7 +170,7 @@ impl Fetcher {
     }
 
     async fn envelope_once(&self, what: &str) -> Result<Vec<u8>, Attempt> {
-        let request = FetchEnvelopeRequest { digest: self.release.to_string() };
+        let request = FetchEnvelopeRequest { digest: self.release.to_string(), ..Default::default() };
         let mut client = self.client.clone();
         let stream = self.patiently(what, client.fetch_envelope(request)).await?;
         let mut stream = stream.into_inner();

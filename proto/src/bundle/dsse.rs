@@ -33,6 +33,12 @@ pub enum EnvelopeError {
     /// More signatures than anybody needs.
     #[error("the envelope has {0} signatures, at most {SIGNATURES} are read")]
     TooManySignatures(usize),
+    /// Not the form in which envelopes travel to hosts.
+    #[error("the envelope did not arrive whole: {0}")]
+    Transit(&'static str),
+    /// Damaged on the way.
+    #[error("the envelope did not arrive whole: it cannot be decompressed")]
+    Decompress(#[source] std::io::Error),
 }
 
 /// Why an envelope is not believed.
@@ -117,7 +123,14 @@ impl Trust {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     payload: Vec<u8>,
-    signatures: Vec<(KeyId, Vec<u8>)>,
+    signatures: Vec<Signature>,
+}
+
+/// A signature and the key that is said to have made it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Signature {
+    pub(super) key: KeyId,
+    pub(super) sig: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,8 +158,8 @@ impl Envelope {
     /// Adds `key`'s signature; replaces an earlier one of the same key.
     pub fn sign(&mut self, key: &AuthorKey) {
         let id = key.id();
-        self.signatures.retain(|(known, _)| *known != id);
-        self.signatures.push((id, key.sign(&pre_authentication(&self.payload))));
+        self.signatures.retain(|signature| signature.key != id);
+        self.signatures.push(Signature { key: id, sig: key.sign(&pre_authentication(&self.payload)) });
         // In order of key, so that the same keys make the same bytes.
         self.signatures.sort();
     }
@@ -165,7 +178,7 @@ impl Envelope {
         }
         let payload = STANDARD.decode(&wire.payload).map_err(|_| EnvelopeError::Base64("payload"))?;
         let signature = |wire: WireSignature| match STANDARD.decode(&wire.sig) {
-            Ok(sig) => Ok((wire.keyid, sig)),
+            Ok(sig) => Ok(Signature { key: wire.keyid, sig }),
             Err(_) => Err(EnvelopeError::Base64("signature")),
         };
         let signatures = wire.signatures.into_iter().map(signature).collect::<Result<_, _>>()?;
@@ -174,8 +187,10 @@ impl Envelope {
 
     /// The envelope's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let signature =
-            |(keyid, sig): &(KeyId, Vec<u8>)| WireSignature { keyid: *keyid, sig: STANDARD.encode(sig) };
+        let signature = |signature: &Signature| WireSignature {
+            keyid: signature.key,
+            sig: STANDARD.encode(&signature.sig),
+        };
         let wire = WireEnvelope {
             payload_type: PAYLOAD_TYPE.to_owned(),
             payload: STANDARD.encode(&self.payload),
@@ -185,6 +200,18 @@ impl Envelope {
         serde_json::to_vec(&wire).unwrap_or_default()
     }
 
+    pub(super) const fn from_parts(payload: Vec<u8>, signatures: Vec<Signature>) -> Self {
+        Self { payload, signatures }
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    pub(super) fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
     /// The digest of the manifest inside: the release's identity if the envelope is believed.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.payload)
@@ -192,7 +219,7 @@ impl Envelope {
 
     /// The keys that signed, as the envelope says; not checked.
     pub fn key_ids(&self) -> Vec<KeyId> {
-        self.signatures.iter().map(|(key, _)| *key).collect()
+        self.signatures.iter().map(|signature| signature.key).collect()
     }
 
     /// The manifest inside, well-formed but not believed: for storing and showing, never for running.
@@ -208,9 +235,9 @@ impl Envelope {
         }
         let message = pre_authentication(&self.payload);
         let mut valid = BTreeSet::new();
-        for (id, signature) in &self.signatures {
+        for Signature { key: id, sig } in &self.signatures {
             let Some(key) = trust.keys.get(id) else { continue };
-            if !key.verifies(&message, signature) {
+            if !key.verifies(&message, sig) {
                 return Err(Untrusted::BadSignature { key: *id });
             }
             valid.insert(*id);

@@ -4,7 +4,7 @@
 //!
 //! With feature `bundle`:
 //! * [`keys`]: author keys. [`dsse`]: the signed envelope, and the only door from bytes to a manifest that may be
-//!   believed: [`Envelope::verify`].
+//!   believed: [`Envelope::verify`]. [`transit`]: the envelope on its way to hosts.
 //! * [`chunk`]: cutting, compressing and opening chunks.
 //! * [`tree`]: a directory on disk as entries and chunks, with [`walk`] and [`ignore`].
 //! * [`file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
@@ -25,6 +25,8 @@ pub mod ignore;
 pub mod keys;
 #[cfg(feature = "bundle")]
 pub mod source;
+#[cfg(feature = "bundle")]
+pub mod transit;
 #[cfg(feature = "bundle")]
 pub mod tree;
 #[cfg(feature = "bundle")]

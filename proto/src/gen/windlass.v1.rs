@@ -479,6 +479,12 @@ pub struct ReleaseQuarantine {
 pub struct FetchEnvelopeRequest {
     #[prost(string, tag = "1")]
     pub digest: ::prost::alloc::string::String,
+    /// Asks for the compressed form (windlass_proto::bundle::transit) instead of the JSON.
+    #[prost(bool, tag = "2")]
+    pub packed: bool,
+    /// A release that the host has: the answer may build on its manifest.
+    #[prost(string, tag = "3")]
+    pub base: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchChunksRequest {
