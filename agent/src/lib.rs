@@ -39,6 +39,7 @@ pub mod facts;
 pub mod file;
 pub mod held;
 pub mod identity;
+pub mod inspect;
 pub mod journal;
 pub mod layout;
 pub mod link;

@@ -18,7 +18,7 @@ pub enum Refusal {
     #[error("the envelope of {release} is refused")]
     Envelope {
         /// The release.
-        release: ReleaseRef,
+        release: Box<ReleaseRef>,
         /// Why.
         source: EnvelopeError,
     },
@@ -26,7 +26,7 @@ pub enum Refusal {
     #[error("{release} is refused")]
     Untrusted {
         /// The release.
-        release: ReleaseRef,
+        release: Box<ReleaseRef>,
         /// Why.
         source: Untrusted,
     },
@@ -34,15 +34,15 @@ pub enum Refusal {
     #[error("the order names {ordered} with counter {}, the signed manifest is {signed} with counter {}", ordered.counter, signed.counter)]
     Different {
         /// As ordered.
-        ordered: ReleaseRef,
+        ordered: Box<ReleaseRef>,
         /// As signed.
-        signed: ReleaseRef,
+        signed: Box<ReleaseRef>,
     },
     /// Older than what this host has seen.
     #[error("{release} has counter {}, this host has seen {seen}; only a rollback to a release confirmed here may go lower", release.counter)]
     Counter {
         /// The release.
-        release: ReleaseRef,
+        release: Box<ReleaseRef>,
         /// Highest seen.
         seen: u64,
     },
@@ -54,12 +54,12 @@ pub enum Refusal {
     },
     /// The host does not run it as this user.
     #[error(transparent)]
-    User(#[from] RuntimeError),
+    User(Box<RuntimeError>),
 }
 
 impl Refusal {
     /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Fault {
         match self {
             Self::User(error) => error.fault(),
             _ => Fault::Policy,
@@ -82,7 +82,7 @@ pub struct Asked {
 
 /// Believes an envelope if enough pinned authors signed it.
 pub fn believe(bytes: &[u8], trust: &Trust, asked: &ReleaseRef) -> Result<Verified, Refusal> {
-    let release = || asked.clone();
+    let release = || Box::new(asked.clone());
     let envelope =
         Envelope::decode(bytes).map_err(|source| Refusal::Envelope { release: release(), source })?;
     envelope.verify(trust).map_err(|source| Refusal::Untrusted { release: release(), source })
@@ -92,10 +92,13 @@ pub fn believe(bytes: &[u8], trust: &Trust, asked: &ReleaseRef) -> Result<Verifi
 pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result<(), Refusal> {
     let signed = verified.release_ref();
     if signed != asked.release {
-        return Err(Refusal::Different { ordered: asked.release.clone(), signed });
+        return Err(Refusal::Different {
+            ordered: Box::new(asked.release.clone()),
+            signed: Box::new(signed),
+        });
     }
     if signed.counter < asked.seen && !(asked.rollback && asked.confirmed_here) {
-        return Err(Refusal::Counter { release: signed, seen: asked.seen });
+        return Err(Refusal::Counter { release: Box::new(signed), seen: asked.seen });
     }
     if !policy.allows_app(&signed.app) {
         return Err(Refusal::App { app: signed.app });
@@ -104,15 +107,16 @@ pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result
 }
 
 fn check_user(manifest: &Manifest, policy: &HostPolicy) -> Result<(), Refusal> {
+    let refused = |error| Refusal::User(Box::new(error));
     match &manifest.release.runtime {
         Runtime::Process { user, .. } => {
-            user::resolve(user.as_deref(), policy, &manifest.app)?;
+            user::resolve(user.as_deref(), policy, &manifest.app).map_err(refused)?;
             Ok(())
         }
         Runtime::Static { reload } if reload.is_empty() => Ok(()),
         // The reload command runs as the agent.
         Runtime::Static { .. } => {
-            user::resolve(None, policy, &manifest.app)?;
+            user::resolve(None, policy, &manifest.app).map_err(refused)?;
             Ok(())
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::TryStreamExt;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -20,6 +21,7 @@ use windlass_proto::phase::Fault;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{ChunkBatch, FetchChunksRequest, FetchEnvelopeRequest};
 
+use super::pool;
 use super::unpack::{UnpackError, Unpacking};
 
 /// How patient fetching is.
@@ -135,6 +137,8 @@ pub struct Fetcher {
     started: Instant,
     cancel: CancellationToken,
     received: Arc<AtomicU64>,
+    /// One permit for each batch that may be written at once.
+    writers: Arc<Semaphore>,
 }
 
 impl Fetcher {
@@ -147,6 +151,7 @@ impl Fetcher {
             started: Instant::now(),
             cancel,
             received: Arc::default(),
+            writers: Arc::new(Semaphore::new(pool::width())),
         }
     }
 
@@ -196,15 +201,19 @@ impl Fetcher {
             if missing.is_empty() {
                 return Ok(());
             }
-            let ended =
-                match self.cancel.run_until_cancelled(self.chunks_once(unpacking, &missing, share)).await {
-                    None => {
-                        unpacking.cancel();
-                        return Err(FetchError::Cancelled);
-                    }
-                    Some(Ok(())) => Attempt::Broken("the stream ended before the last chunk".into()),
-                    Some(Err(ended)) => ended,
-                };
+            let ended = self.cancel.run_until_cancelled(self.chunks_once(unpacking, &missing, share)).await;
+            if ended.is_none() {
+                unpacking.cancel();
+            }
+            // What was under way when a stream broke is still being written.
+            let idle = self.writers.acquire_many(pool::width() as u32).await;
+            drop(idle);
+            let ended = match ended {
+                None => return Err(FetchError::Cancelled),
+                Some(Err(Attempt::Final(error))) => return Err(error),
+                Some(Ok(())) => Attempt::Broken("the stream ended before the last chunk".into()),
+                Some(Err(ended)) => ended,
+            };
             let left = unpacking.missing().len();
             if left == 0 {
                 return Ok(());
@@ -244,7 +253,14 @@ impl Fetcher {
                 batch.chunks.iter().map(|chunk| chunk.compressed.len() + chunk.digest.len()).sum();
             self.received.fetch_add(bytes as u64, Ordering::Relaxed);
             let unpacking = unpacking.clone();
-            let written = tokio::task::spawn_blocking(move || write(&unpacking, &batch)).await;
+            // The semaphore is never closed; without a permit the batch would be written all the same.
+            let permit = self.writers.clone().acquire_owned().await.ok();
+            let written = tokio::task::spawn_blocking(move || {
+                let written = write(&unpacking, &batch);
+                drop(permit);
+                written
+            })
+            .await;
             written
                 .map_err(|error| Attempt::Final(error.into()))?
                 .map_err(|error| Attempt::Final(error.into()))?;

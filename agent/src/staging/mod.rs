@@ -26,3 +26,6 @@ pub mod unpack;
 pub use fetch::Patience;
 pub(crate) use stage::staged_release;
 pub use stage::{Order, PolicyError, StageError, Staged, Stager};
+
+#[cfg(test)]
+mod tests;

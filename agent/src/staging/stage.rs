@@ -72,9 +72,9 @@ pub enum StageError {
     #[error("{release} could not be unpacked")]
     Unpack {
         /// The release.
-        release: ReleaseRef,
+        release: Box<ReleaseRef>,
         /// Why.
-        source: UnpackError,
+        source: Box<UnpackError>,
     },
     /// The filesystem refused.
     #[error("cannot {action} {}", path.display())]
@@ -93,7 +93,7 @@ pub enum StageError {
 
 impl StageError {
     /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Fault {
         match self {
             Self::Refused(refusal) => refusal.fault(),
             Self::NoRoom(_) | Self::Io { .. } => Fault::Host,
@@ -116,12 +116,11 @@ impl StageError {
     }
 
     /// Whether what has arrived is good and worth keeping for another attempt.
-    const fn leaves_remains(&self) -> bool {
+    fn leaves_remains(&self) -> bool {
         matches!(
             self,
             Self::Fetch(FetchError::Interrupted { .. } | FetchError::TooSlow { .. } | FetchError::Cancelled)
-                | Self::Unpack { source: UnpackError::Cancelled, .. }
-        )
+        ) || matches!(self, Self::Unpack { source, .. } if matches!(**source, UnpackError::Cancelled))
     }
 }
 
@@ -237,7 +236,7 @@ impl Stager {
         // A future that is dropped takes its threads with it.
         let _guard = CancelOnDrop(unpacking.clone());
         fetcher.chunks(&unpacking).await.map_err(|error| match error {
-            FetchError::Unpack(source) => StageError::Unpack { release: order.release.clone(), source },
+            FetchError::Unpack(source) => unpack_error(order, source),
             other => other.into(),
         })?;
         let this = self.clone();
@@ -316,7 +315,7 @@ impl Stager {
             .and_then(|()| open(&staging, 0o755))
             .map_err(io_error("change the mode of", &tree))?;
         let unpacking = Unpacking::begin(&tree, manifest.clone(), &sources)
-            .map_err(|source| StageError::Unpack { release: order.release.clone(), source })?;
+            .map_err(|source| unpack_error(order, source))?;
         let mark = staging.join(remains::FETCHING);
         std::fs::File::create(&mark).map_err(io_error("create", &mark))?;
         Ok((manifest, Arc::new(unpacking)))
@@ -345,8 +344,7 @@ impl Stager {
     /// Verifies the tree, makes it durable with one sync, and only then visible.
     fn finish(&self, order: &Order, unpacking: &Unpacking) -> Result<(), StageError> {
         let ReleaseRef { app, digest, .. } = &order.release;
-        let unpack = |source| StageError::Unpack { release: order.release.clone(), source };
-        unpacking.finish().map_err(unpack)?;
+        unpacking.finish().map_err(|source| unpack_error(order, source))?;
         let staging = self.layout.staging_of(&order.op);
         let mark = staging.join(remains::FETCHING);
         std::fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
@@ -402,6 +400,10 @@ fn write_envelope(path: &Path, envelope: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
     file.write_all(envelope)
+}
+
+fn unpack_error(order: &Order, source: UnpackError) -> StageError {
+    StageError::Unpack { release: Box::new(order.release.clone()), source: Box::new(source) }
 }
 
 async fn blocking<T: Send + 'static>(

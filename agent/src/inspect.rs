@@ -1,0 +1,168 @@
+//! What a person sees of a host's releases: the answers to `windlass-agent releases` and `inspect`, as data and as text.
+//!
+//! Links and directories are read from the disk; what only the store knows (history, evidence) comes from there.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::AppName;
+
+use crate::held;
+use crate::journal::Latest;
+use crate::layout::Layout;
+use crate::link;
+use crate::store::{EvidenceRow, HistoryRow, ReleaseRow, ReleaseStore, StoreError};
+
+/// An app and the releases of it that this host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppReleases {
+    /// The app.
+    pub app: AppName,
+    /// What `current` names.
+    pub current: Option<Digest>,
+    /// What `confirmed` names.
+    pub confirmed: Option<Digest>,
+    /// Something wrong with a link; empty if nothing is.
+    pub problem: String,
+    /// Its releases, newest counter first.
+    pub releases: Vec<ReleaseRow>,
+}
+
+/// All that this host keeps of an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppInspection {
+    /// Its releases.
+    #[serde(flatten)]
+    pub releases: AppReleases,
+    /// Highest counter seen, by the journal.
+    pub floor: Option<u64>,
+    /// The machine's last durable state, by the journal.
+    pub state: Option<serde_json::Value>,
+    /// Deployments, newest first.
+    pub history: Vec<HistoryRow>,
+    /// Evidence, newest first.
+    pub evidence: Vec<EvidenceRow>,
+}
+
+/// The releases of all apps, or of one.
+pub fn releases(
+    layout: &Layout,
+    store: &dyn ReleaseStore,
+    only: Option<&AppName>,
+) -> Result<Vec<AppReleases>, StoreError> {
+    let apps = held::apps(layout).into_iter().filter(|app| only.is_none_or(|only| only == app));
+    apps.map(|app| {
+        let mut problem = String::new();
+        let mut named = |link: Result<Option<Digest>, link::LinkError>| {
+            link.unwrap_or_else(|error| {
+                problem = error.to_string();
+                None
+            })
+        };
+        let (current, confirmed) = (named(link::current(layout, &app)), named(link::confirmed(layout, &app)));
+        let mut releases = store.releases(&app)?;
+        // A store without the rows, as in memory beside an agent, is no reason to show nothing.
+        for digest in held::digests(layout, &app) {
+            if releases.iter().all(|row| row.release.digest != digest)
+                && let Ok(row) = held::row(layout, &app, &digest)
+            {
+                releases.push(row);
+            }
+        }
+        releases.sort_by(|one, other| {
+            other.release.counter.cmp(&one.release.counter).then(other.staged_at.cmp(&one.staged_at))
+        });
+        Ok(AppReleases { app, current, confirmed, problem, releases })
+    })
+    .collect()
+}
+
+/// Everything about all apps, or one. `latest` is what the journal says.
+pub fn inspect(
+    layout: &Layout,
+    store: &dyn ReleaseStore,
+    latest: &Latest,
+    only: Option<&AppName>,
+) -> Result<Vec<AppInspection>, StoreError> {
+    let apps = releases(layout, store, only)?.into_iter();
+    apps.map(|releases| {
+        let app = &releases.app;
+        Ok(AppInspection {
+            floor: latest.floors.get(app).copied(),
+            state: latest.states.get(app).and_then(|state| serde_json::from_slice(state).ok()),
+            history: store.history(app)?,
+            evidence: store.evidence(app)?,
+            releases,
+        })
+    })
+    .collect()
+}
+
+/// Releases as lines: `*` marks the current one.
+pub fn releases_text(apps: &[AppReleases]) -> String {
+    let mut text = String::new();
+    for app in apps {
+        if !app.problem.is_empty() {
+            line(&mut text, format_args!("{}: {}", app.app, app.problem));
+        }
+        for row in &app.releases {
+            let digest = Some(row.release.digest);
+            let mark = if app.current == digest { '*' } else { ' ' };
+            let confirmed = match row.confirmed_at {
+                _ if app.confirmed == digest => "confirmed",
+                Some(_) => "was confirmed",
+                None => "never confirmed",
+            };
+            let ReleaseRow { release, bytes, .. } = row;
+            line(
+                &mut text,
+                format_args!(
+                    "{mark} {:<16} {:<16} {}  counter {:<6} {:>12} bytes  {confirmed}",
+                    release.app,
+                    release.version,
+                    release.digest.short(),
+                    release.counter,
+                    bytes
+                ),
+            );
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no releases on this host\n");
+    }
+    text
+}
+
+/// Everything as lines.
+pub fn inspect_text(apps: &[AppInspection]) -> String {
+    let mut text = String::new();
+    for app in apps {
+        text.push_str(&releases_text(std::slice::from_ref(&app.releases)));
+        if let Some(floor) = app.floor {
+            line(&mut text, format_args!("  highest counter seen: {floor}"));
+        }
+        for row in &app.history {
+            let reason = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
+            line(
+                &mut text,
+                format_args!(
+                    "  {} {} to {} {}{reason}",
+                    row.rollout,
+                    row.op,
+                    row.release.version,
+                    row.outcome.word()
+                ),
+            );
+        }
+        for row in &app.evidence {
+            line(&mut text, format_args!("  evidence of {}: {} ({} bytes)", row.op, row.file, row.bytes));
+        }
+    }
+    if text.is_empty() { "no apps on this host\n".into() } else { text }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{content}");
+}

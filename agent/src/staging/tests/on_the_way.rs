@@ -1,0 +1,124 @@
+//! Connections that break, stall and lie.
+
+use std::time::Duration;
+
+use windlass_proto::phase::Fault;
+
+use super::coordinator::Mischief;
+use super::*;
+use crate::staging::remains;
+
+fn large(key: &AuthorKey) -> Bundle {
+    let (manifest, chunks) = content("1.0", 1, &[("data", Item::File(noise(5, 20_000_000)))]);
+    seal(&manifest, chunks, &[key])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_streams_are_taken_up_where_they_broke() {
+    let key = key();
+    let bundle = large(&key);
+    let coordinator = Coordinator::start(&[&bundle]).await;
+    coordinator.does(Mischief::BreakAfterOneBatch(12));
+    let host = Host::new(&[&key]);
+    let staged = host.stage(&coordinator, &bundle.release).await.unwrap();
+    assert_eq!(read(&host.tree(&bundle.release).join("data")), noise(5, 20_000_000));
+    assert!(staged.bytes_fetched < 24_000_000, "{}", staged.bytes_fetched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_coordinator_is_asked_again_for_less() {
+    let key = key();
+    let bundle = large(&key);
+    let coordinator = Coordinator::start(&[&bundle]).await;
+    coordinator.does(Mischief::Silent(3));
+    let host = Host::new(&[&key]);
+    host.stage(&coordinator, &bundle.release).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_keeps_what_came_for_the_next_attempt() {
+    let key = key();
+    let bundle = large(&key);
+    let coordinator = Coordinator::start(&[&bundle]).await;
+    let host = Host::new(&[&key]);
+    coordinator.does(Mischief::Truncated);
+    let cancel = CancellationToken::new();
+    let order = order(&bundle.release);
+    let staging = host.stager.stage(coordinator.channel(), &order, cancel.clone());
+    let stop = async {
+        while coordinator.served() < 2_000_000 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        coordinator.does(Mischief::AlwaysBroken);
+    };
+    let (error, ()) = tokio::join!(staging, stop);
+    let error = error.unwrap_err();
+    assert_eq!(error.fault(), Fault::Transport);
+    assert!(
+        error.reason().contains("did not arrive in 4 attempts; the last one: gone away"),
+        "{}",
+        error.reason()
+    );
+    assert_eq!(remains::list(&host.layout).len(), 1);
+    assert_eq!(host.leavings().len(), 1);
+
+    coordinator.does(Mischief::None);
+    let before = coordinator.served();
+    let staged = host.stage(&coordinator, &bundle.release).await.unwrap();
+    assert!(staged.bytes_reused > 0);
+    assert!(coordinator.served() - before + staged.bytes_reused as usize <= 20_100_000);
+    assert_eq!(read(&host.tree(&bundle.release).join("data")), noise(5, 20_000_000));
+    assert_eq!(remains::list(&host.layout), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_or_killed_staging_is_taken_up_again() {
+    let key = key();
+    let bundle = large(&key);
+    let coordinator = Coordinator::start(&[&bundle]).await;
+    coordinator.does(Mischief::Silent(usize::MAX));
+    let host = Host::new(&[&key]);
+    let cancel = CancellationToken::new();
+    let order = order(&bundle.release);
+    {
+        // Dropping the future is what a killed agent looks like to the files.
+        let staging = host.stager.stage(coordinator.channel(), &order, cancel.clone());
+        tokio::time::timeout(Duration::from_millis(200), staging).await.unwrap_err();
+    }
+    assert!(host.layout.staging_of(&order.op).exists());
+    remains::tidy(&host.layout, std::time::SystemTime::now()).unwrap();
+    assert!(!host.layout.staging_of(&order.op).exists());
+    assert_eq!(remains::list(&host.layout).len(), 1);
+
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cancel.cancel();
+    };
+    let (error, ()) = tokio::join!(host.stager.stage(coordinator.channel(), &order, cancel.clone()), stop);
+    assert!(error.unwrap_err().reason().contains("cancelled"));
+    assert!(!host.layout.staging_of(&order.op).exists());
+    coordinator.does(Mischief::None);
+    host.stage(&coordinator, &bundle.release).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lies_are_refused_and_nothing_is_left() {
+    let key = key();
+    let bundle = large(&key);
+    let coordinator = Coordinator::start(&[&bundle]).await;
+    let host = Host::new(&[&key]);
+    for (mischief, expected) in [
+        (Mischief::Flipped, "arrived damaged"),
+        (Mischief::Swapped, "arrived damaged"),
+        (Mischief::Unasked, "was sent but not asked for"),
+        (Mischief::EndlessEnvelope, "is larger than"),
+    ] {
+        coordinator.does(mischief);
+        let error = host.stage(&coordinator, &bundle.release).await.unwrap_err();
+        assert!(error.reason().contains(expected), "{mischief:?}: {}", error.reason());
+        assert_eq!(host.leavings(), Vec::<PathBuf>::new(), "{mischief:?}");
+    }
+    let unknown = ReleaseRef { digest: Digest::from_bytes([3; 32]), ..bundle.release.clone() };
+    let error = host.stage(&coordinator, &unknown).await.unwrap_err();
+    assert!(error.reason().contains("unknown bundle"), "{}", error.reason());
+}
