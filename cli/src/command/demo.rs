@@ -3,12 +3,12 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Demo;
 use crate::demo::directory;
 use crate::demo::narrator::Narrator;
 use crate::demo::story::Story;
+use crate::dev::interrupt::Interrupt;
 use crate::dev::place::Place;
 use crate::dev::programs::Programs;
 use crate::dev::{down, kill_all};
@@ -20,6 +20,7 @@ use crate::output::Output;
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, args: Demo) -> Result {
     let programs = Programs::find()?;
+    let mut interrupt = Interrupt::catch()?;
     let dir = directory::make()?;
     let place = Place::new(&dir.join("fleet"))?;
     let story = Story {
@@ -29,16 +30,12 @@ pub async fn run(invocation: &Invocation, args: Demo) -> Result {
         narrator: Narrator::new(invocation.out),
         out: invocation.out,
     };
-    let failed = |error| ExpectedError::failed("cannot wait for signals").because(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     // Even a defect of the story leaves nothing behind.
     let result = tokio::select! {
         told = AssertUnwindSafe(Box::pin(story.tell())).catch_unwind() => {
             told.unwrap_or_else(|_| Err(ExpectedError::failed("the demo broke")))
         }
-        _ = terminate.recv() => Err(interrupted()),
-        _ = interrupt.recv() => Err(interrupted()),
+        () = interrupt.came() => Err(interrupted()),
     };
     if args.keep && result.as_ref().map_or_else(|error| error.exit(), |()| Exit::Done) != Exit::Interrupted {
         invocation.out.talk(&format!("kept: export WINDLASS_CONFIG={}", place.config().display()));

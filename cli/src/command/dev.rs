@@ -1,6 +1,7 @@
 //! `windlass dev`: a fleet on this machine.
 
 use crate::args::{Dev, DevDir, DevUp};
+use crate::dev::interrupt::Interrupt;
 use crate::dev::place::Place;
 use crate::dev::programs::Programs;
 use crate::dev::{down, status, stay, up};
@@ -24,15 +25,28 @@ async fn start(invocation: &Invocation, args: &DevUp) -> Result {
     let out = &invocation.out;
     let place = Place::new(&args.dir)?;
     let programs = Programs::find()?;
-    up(&place, args.hosts, &programs, out).await?;
     if args.detach {
+        up(&place, args.hosts, &programs, out).await?;
         let dir = place.dir().display();
         out.talk(&format!("export WINDLASS_CONFIG={}", place.config().display()));
         out.talk(&format!("windlass host list; windlass dev down --dir {dir}"));
         return Ok(Exit::Done);
     }
-    let shown = stay(&place, out).await;
-    down(&place, &programs, out).await?;
+    let mut interrupt = Interrupt::catch()?;
+    let begun = tokio::select! {
+        begun = up(&place, args.hosts, &programs, out) => Some(begun),
+        () = interrupt.came() => None,
+    };
+    let shown = match begun {
+        // What has been started stays, for a look; `dev down` is named in the error's hint.
+        Some(Err(error)) => return Err(error),
+        Some(Ok(_)) => stay(&place, &mut interrupt, out).await,
+        None => Ok(()),
+    };
+    if place.record().exists() {
+        out.talk("stopping the fleet");
+        down(&place, &programs, out).await?;
+    }
     shown.map(|()| Exit::Done)
 }
 

@@ -4,19 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::interrupt::Interrupt;
 use super::place::Place;
 use super::status::look;
-use crate::error::{ExpectedError, Result};
+use crate::error::Result;
 use crate::output::text::{clock, now_ms};
 use crate::output::{Output, table};
 
 /// Shows the fleet, redrawn on a terminal, elsewhere one line for each change. Returns when asked to stop.
-pub async fn stay(place: &Place, out: &Output) -> Result<()> {
-    let failed = |error| ExpectedError::failed("cannot wait for signals").because(error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+pub async fn stay(place: &Place, interrupt: &mut Interrupt, out: &Output) -> Result<()> {
     let area = out.is_live().then(|| {
         let area = ProgressBar::new_spinner();
         area.set_style(
@@ -28,8 +25,7 @@ pub async fn stay(place: &Place, out: &Output) -> Result<()> {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = interrupt.came() => break,
             _ = tick.tick() => {}
         }
         let status = look(place).await?;

@@ -1,7 +1,8 @@
 //! A fleet on this machine: a real coordinator and real agents as processes of their own, on loopback, without root.
 //!
 //! * [`place`] what is where in the fleet's directory; [`record`] fleet.json; [`programs`] where the programs are.
-//! * [`process`] starting, finding again and stopping processes; [`session`] how they outlive whoever started them.
+//! * [`process`] starting, finding again and stopping processes; [`session`] how they outlive whoever started them;
+//!   [`interrupt`] Ctrl-C and SIGTERM.
 //! * [`up()`] starts what is not running (coordinator, hosts, the author's key); [`down()`] stops all; [`status`] shows;
 //!   [`stay`] stays in front.
 
@@ -10,6 +11,7 @@ mod coordinator;
 mod down;
 mod front;
 mod host;
+pub mod interrupt;
 pub mod place;
 pub mod process;
 pub mod programs;

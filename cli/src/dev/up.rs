@@ -55,7 +55,10 @@ pub async fn up(place: &Place, hosts: Option<u32>, programs: &Programs, out: &Ou
         started = true;
     }
     // What is not restarted has said long ago that it is there; what is must say so anew.
-    await_ready(&record, &mut client, if started { began } else { 0 }).await?;
+    let dir = place.dir().display();
+    await_ready(&record, &mut client, if started { began } else { 0 })
+        .await
+        .map_err(|error| error.hint(format!("windlass dev down --dir {dir}    (stops what was started)")))?;
     drop(lock);
     out.step("ready", &format!("{} in {}", count(record.hosts.len(), "host"), place.dir().display()));
     Ok(record)
