@@ -33,7 +33,7 @@ impl Turn {
                 (Part::Settled, Some(Outcome::Confirmed)) if host.former.is_some() => {
                     host.begin(&id, name, Way::Back, 1);
                 }
-                (Part::Settled, Some(Outcome::Lost)) if host.touched => host.part = Part::Abort,
+                (Part::Settled, Some(Outcome::Lost)) => host.drop_lost(),
                 _ => {}
             }
         }
@@ -108,8 +108,13 @@ impl Turn {
             }
         }
         let bad = |host: &Host| {
-            matches!(host.outcome, Some(Outcome::Quarantined | Outcome::Lost)) && host.touched
-                || host.way == Way::Back && host.outcome == Some(Outcome::Failed)
+            let back = host.way == Way::Back;
+            match host.outcome {
+                Some(Outcome::Quarantined) => host.touched,
+                Some(Outcome::Lost) => back || host.permit_at.is_some(),
+                Some(Outcome::Failed) => back,
+                _ => false,
+            }
         };
         let list = |keep: &dyn Fn(&Host) -> bool| -> Vec<HostName> {
             let chosen = self.r.hosts.iter().filter(|(_, host)| keep(host) && !host.unchanged);

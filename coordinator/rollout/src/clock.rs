@@ -22,6 +22,9 @@ pub const RESEND: Span = Span::secs(5);
 /// The host keeps `healthy_deadline` itself; this much later the rollout stops believing that it does.
 const SLACK: Span = Span::secs(10);
 
+/// A host tries its way back a few times, each within `healthy_deadline`.
+const RETURNS: u64 = 4;
+
 impl Turn {
     /// The coordinator started again: no host is connected, and what it was doing may have ended.
     pub(crate) fn recovered(&mut self, epoch: u64) {
@@ -177,8 +180,9 @@ impl Turn {
     }
 
     fn host_deadline(&self, host: &Host) -> Option<Timestamp> {
-        // On trial the confirm is under way, and the host itself ends a trial that lasts too long.
-        if !host.in_flight() || host.silent_since.is_some() || host.phase == Phase::Trial {
+        // The host itself ends an admission or a trial that lasts too long.
+        let healthy = matches!(host.phase, Phase::Admitting | Phase::Trial) && host.part == Part::Go;
+        if !host.in_flight() || host.silent_since.is_some() || healthy {
             return None;
         }
         // A permit that is not sent again while the rollout is held cannot be late.
@@ -188,7 +192,7 @@ impl Turn {
         let healthy = self.r.spec.strategy.healthy_deadline;
         let returning =
             host.part == Part::Abort || matches!(host.phase, Phase::Reverting | Phase::Undraining);
-        let allowed = if returning { healthy * 2 } else { healthy };
+        let allowed = if returning { healthy * RETURNS } else { healthy };
         host.permit_at.map(|at| at.after(allowed).after(SLACK))
     }
 

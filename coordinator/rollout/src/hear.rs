@@ -65,7 +65,11 @@ impl Turn {
                 // Thought lost, and found at work.
                 if host.outcome == Some(Outcome::Lost) {
                     host.outcome = None;
-                    host.part = if host.part == Part::Abort { Part::Abort } else { Part::Go };
+                    host.part = match host.part {
+                        Part::Settled if host.permit_at.is_some() => Part::Go,
+                        Part::Settled => Part::Stage,
+                        other => other,
+                    };
                 }
             }
             Some(outcome) if host.outcome == Some(outcome) || host.settled_for_good(outcome) => {}

@@ -26,6 +26,10 @@ impl Turn {
                 continue;
             }
             host.sent = Some(Sent { what, at: self.now });
+            if what == Said::Permit {
+                // The host's own deadline begins when it takes the permit, at the earliest now.
+                host.permit_at = Some(self.now);
+            }
             let op = host.op.clone();
             self.effects.push(match what {
                 Said::Assign => {

@@ -39,7 +39,7 @@ impl Turn {
         // What was not heard of until now is told to drop the operation, should it ever come back.
         for host in self.r.hosts.values_mut() {
             match (host.part, host.outcome) {
-                (Part::Settled, Some(Outcome::Lost)) if host.touched => host.part = Part::Abort,
+                (Part::Settled, Some(Outcome::Lost)) => host.drop_lost(),
                 (Part::Stage, _) => host.part = Part::Released,
                 _ => {}
             }
@@ -118,6 +118,11 @@ impl Host {
         self.attested == Some(target.digest)
     }
 
+    /// A lost host is told to drop its operation, should it ever come back.
+    pub(crate) fn drop_lost(&mut self) {
+        self.part = if self.permit_at.is_some() { Part::Abort } else { Part::Released };
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         let bad = matches!(
             self.outcome,
@@ -129,7 +134,7 @@ impl Host {
                     | Outcome::Lost
             )
         );
-        let ours = self.part == Part::Released || self.aborted;
+        let ours = self.aborted || self.part == Part::Released && self.outcome != Some(Outcome::Lost);
         self.way == Way::Forward && (self.overdue || bad && !ours)
     }
 

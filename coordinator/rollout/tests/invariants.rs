@@ -594,11 +594,12 @@ proptest! {
     }
 }
 
-/// The random fleets reach every end, or the test above would prove little.
+/// The random fleets reach every end, or the test above would prove little. `WINDLASS_SEEDS` asks for more.
 #[test]
 fn every_end_is_reached() {
     let mut ends = BTreeMap::new();
-    for seed in 0..2000 {
+    let seeds = std::env::var("WINDLASS_SEEDS").map_or(2000, |n| n.parse().unwrap());
+    for seed in 0..seeds {
         *ends.entry(run(seed).r.state.word()).or_insert(0) += 1;
     }
     println!("{ends:?}");
