@@ -1,0 +1,419 @@
+//! Enrolment and session against a coordinator that is no more than its protocol, over real mTLS.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Response, Status, Streaming};
+use windlass_agent::config::{self, Settings};
+use windlass_agent::enrol::EnrolError;
+use windlass_agent::exchange::{FromSession, Order, Published};
+use windlass_agent::identity::{Identity, Vault};
+use windlass_agent::session::{Bulk, Link, LinkState};
+use windlass_proto::id::HostId;
+use windlass_proto::phase::{AppStatus, Attestation, Phase};
+use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
+use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message as down};
+use windlass_proto::time::{Span, Timestamp};
+use windlass_proto::tls::{self, Ca, ClientCertificates, JoinToken};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+type Down = mpsc::Sender<Result<rpc::CoordinatorMessage, Status>>;
+
+/// A session as the coordinator has it.
+struct Opened {
+    hello: rpc::Hello,
+    up: mpsc::Receiver<rpc::AgentMessage>,
+    down: Down,
+}
+
+#[derive(Clone)]
+struct Fake {
+    ca: Arc<Ca>,
+    token: JoinToken,
+    key: Arc<Mutex<Option<Vec<u8>>>>,
+    epoch: u64,
+    leases: bool,
+    sessions: mpsc::Sender<Opened>,
+}
+
+impl Fake {
+    fn certificate(&self, csr_pem: &str) -> Response<rpc::EnrollResponse> {
+        let id = HostId::new("h-1").unwrap();
+        Response::new(rpc::EnrollResponse {
+            host_id: id.to_string(),
+            certificate_pem: self.ca.sign_agent_csr(csr_pem, &id, 24).unwrap(),
+            ca_pem: self.ca.certificate_pem().to_owned(),
+            fleet: "fleet".to_owned(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Fake {
+    async fn enroll(
+        &self,
+        request: Request<rpc::EnrollRequest>,
+    ) -> Result<Response<rpc::EnrollResponse>, Status> {
+        let request = request.into_inner();
+        let key = tls::csr_public_key(&request.csr_pem).unwrap();
+        let mut known = self.key.lock().unwrap();
+        let again = known.as_ref() == Some(&key);
+        if !again && request.token != self.token.to_string() {
+            return Err(ErrorKind::NotSignedIn.status("unknown join token"));
+        }
+        *known = Some(key);
+        Ok(self.certificate(&request.csr_pem))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<rpc::RenewRequest>,
+    ) -> Result<Response<rpc::EnrollResponse>, Status> {
+        Ok(self.certificate(&request.into_inner().csr_pem))
+    }
+
+    type SessionStream = ReceiverStream<Result<rpc::CoordinatorMessage, Status>>;
+    async fn session(
+        &self,
+        request: Request<Streaming<rpc::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut stream = request.into_inner();
+        let Some(agent_message::Kind::Hello(hello)) = stream.message().await?.and_then(|m| m.kind) else {
+            return Err(Status::invalid_argument("no hello"));
+        };
+        let (down, receiver) = mpsc::channel(64);
+        let welcome =
+            rpc::Welcome { epoch: self.epoch, heartbeat_interval_ms: 100, coordinator_version: "x".into() };
+        say(&down, down::Kind::Welcome(welcome)).await;
+        let (tell, up) = mpsc::channel(1024);
+        let (leases, answers) = (self.leases, down.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = stream.message().await {
+                if let Some(agent_message::Kind::Heartbeat(beat)) = &message.kind
+                    && leases
+                {
+                    say(&answers, down::Kind::Lease(rpc::Lease { seq: beat.seq, ttl_ms: 10_000 })).await;
+                }
+                if tell.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let _ = self.sessions.send(Opened { hello, up, down }).await;
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type FetchEnvelopeStream = ReceiverStream<Result<rpc::Piece, Status>>;
+    async fn fetch_envelope(
+        &self,
+        _: Request<rpc::FetchEnvelopeRequest>,
+    ) -> Result<Response<Self::FetchEnvelopeStream>, Status> {
+        Err(Status::not_found("nothing"))
+    }
+
+    type FetchChunksStream = ReceiverStream<Result<rpc::ChunkBatch, Status>>;
+    async fn fetch_chunks(
+        &self,
+        _: Request<rpc::FetchChunksRequest>,
+    ) -> Result<Response<Self::FetchChunksStream>, Status> {
+        Err(Status::not_found("nothing"))
+    }
+}
+
+async fn say(down: &Down, kind: down::Kind) {
+    let _ = down.send(Ok(rpc::CoordinatorMessage { kind: Some(kind) })).await;
+}
+
+/// A coordinator that listens, and what it hears.
+struct Coordinator {
+    address: SocketAddr,
+    token: JoinToken,
+    ca: Arc<Ca>,
+    key: Arc<Mutex<Option<Vec<u8>>>>,
+    sessions: mpsc::Receiver<Opened>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Coordinator {
+    let ca = like.map_or_else(|| Arc::new(Ca::generate("agents", "fleet").unwrap()), |c| Arc::clone(&c.ca));
+    let key = like.map(|c| Arc::clone(&c.key)).unwrap_or_default();
+    let token = like.map_or_else(|| JoinToken::generate(ca.pin()).unwrap(), |c| c.token.clone());
+    let own = ca.issue_server("c-1", 30).unwrap();
+    let config = tls::server_config(&own, ca.certificate_pem(), ClientCertificates::Optional).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, sessions) = mpsc::channel(16);
+    let fake = Fake {
+        ca: Arc::clone(&ca),
+        token: token.clone(),
+        key: Arc::clone(&key),
+        epoch,
+        leases,
+        sessions: tell,
+    };
+    let acceptor = TlsAcceptor::from(config);
+    let (accepted, incoming) = mpsc::channel(16);
+    let serving = tokio::spawn(async move {
+        let accept = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    let _ = accepted.send(Ok::<_, std::io::Error>(stream)).await;
+                }
+            }
+        };
+        let serve = tls::http2_server()
+            .add_service(AgentServiceServer::new(fake))
+            .serve_with_incoming(ReceiverStream::new(incoming));
+        tokio::select! {
+            () = accept => {}
+            _ = serve => {}
+        }
+    });
+    Coordinator { address, token, ca, key, sessions, _serving: AbortOnDropHandle::new(serving) }
+}
+
+impl Coordinator {
+    async fn session(&mut self) -> Opened {
+        timeout(DEADLINE, self.sessions.recv()).await.unwrap().unwrap()
+    }
+}
+
+/// The agent's end.
+struct Agent {
+    orders: mpsc::Receiver<FromSession>,
+    published: watch::Sender<Published>,
+    state: watch::Receiver<LinkState>,
+    identity: watch::Receiver<Option<Arc<Identity>>>,
+    bulk: Bulk,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), EnrolError>>,
+}
+
+fn settings(dir: &Path, coordinators: &[SocketAddr], token: Option<&JoinToken>) -> Settings {
+    let token = token.map_or(String::new(), |token| format!("join_token = \"{token}\"\n"));
+    let coordinators: Vec<String> = coordinators.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "name = \"host-1\"\naddress = \"127.0.1.1\"\nstate_dir = \"state\"\n{token}coordinators = {coordinators:?}\n"
+    );
+    config::parse(&text, &dir.join("agent.toml")).unwrap()
+}
+
+fn agent(settings: Settings, published: Published) -> Agent {
+    let (tell, orders) = mpsc::channel(64);
+    let (publish, watched) = watch::channel(published);
+    let link = Link {
+        vault: Vault::open(&settings.state_dir.join("identity")).unwrap(),
+        settings: Arc::new(settings),
+        boot_id: "boot".into(),
+        orders: tell,
+        published: watched,
+        state: watch::Sender::default(),
+        identity: watch::Sender::default(),
+        stop: CancellationToken::new(),
+    };
+    Agent {
+        orders,
+        published: publish,
+        state: link.state.subscribe(),
+        identity: link.identity.subscribe(),
+        bulk: Bulk::new(&link),
+        stop: link.stop.clone(),
+        task: tokio::spawn(link.run()),
+    }
+}
+
+impl Agent {
+    async fn order(&mut self) -> FromSession {
+        loop {
+            let order = timeout(DEADLINE, self.orders.recv()).await.unwrap().unwrap();
+            if order.order != Order::Lease {
+                return order;
+            }
+        }
+    }
+
+    async fn until(&mut self, what: &str, reached: impl FnMut(&LinkState) -> bool) -> LinkState {
+        let reached = timeout(DEADLINE, self.state.wait_for(reached)).await;
+        reached.unwrap_or_else(|_| panic!("waited in vain: {what}")).unwrap().clone()
+    }
+}
+
+fn status(app: &str, seq: u64) -> Arc<AppStatus> {
+    Arc::new(AppStatus {
+        app: app.parse().unwrap(),
+        seq,
+        op: None,
+        rollout: None,
+        epoch: 1,
+        phase: Phase::Idle,
+        outcome: None,
+        fault: None,
+        reason: String::new(),
+        current: None,
+        confirmed: None,
+        target: None,
+        attested: Attestation::default(),
+        drained: None,
+        phase_times: BTreeMap::new(),
+        since: Timestamp(1),
+        evidence: vec![],
+        held: vec![],
+        detail: String::new(),
+    })
+}
+
+fn publish(agent: &Agent, app: &str, seq: u64) {
+    agent.published.send_modify(|p| {
+        p.apps.insert(app.parse().unwrap(), status(app, seq));
+    });
+}
+
+/// The next status that goes up, as app and number.
+async fn next_status(session: &mut Opened) -> (String, u64) {
+    loop {
+        let message = timeout(DEADLINE, session.up.recv()).await.unwrap().unwrap();
+        if let Some(agent_message::Kind::Status(status)) = message.kind {
+            return (status.app, status.seq);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_enrols_greets_obeys_and_reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut coordinator = coordinator(None, 7, true).await;
+    let published =
+        Published { apps: [("shop".parse().unwrap(), status("shop", 3))].into(), ..Published::default() };
+    let mut agent = agent(settings(dir.path(), &[coordinator.address], Some(&coordinator.token)), published);
+    let mut session = coordinator.session().await;
+    assert_eq!(session.hello.address, "127.0.1.1");
+    assert_eq!(session.hello.apps.len(), 1);
+    assert!(session.hello.facts.is_some());
+    agent.until("connection", |state| state.connected.is_some() && state.epoch == 7).await;
+
+    let lease = timeout(DEADLINE, agent.orders.recv()).await.unwrap().unwrap();
+    assert_eq!(lease.order, Order::Lease);
+    assert!(lease.opened_at <= lease.received_at);
+
+    let permit = rpc::Permit { op_id: "op-1".into(), epoch: 7, ttl_ms: 30_000 };
+    say(&session.down, down::Kind::Permit(permit)).await;
+    let order = agent.order().await;
+    assert_eq!(order.order, Order::Permit { op: "op-1".parse().unwrap(), epoch: 7, ttl: Span::secs(30) });
+
+    // Only what is newer goes up.
+    publish(&agent, "shop", 3);
+    publish(&agent, "news", 1);
+    publish(&agent, "shop", 4);
+    let mut got = vec![next_status(&mut session).await, next_status(&mut session).await];
+    got.sort();
+    assert_eq!(got, [("news".to_owned(), 1), ("shop".to_owned(), 4)]);
+
+    // A redial is a fresh connection, at once, and orders say so.
+    agent.published.send_modify(|p| p.redials += 1);
+    let session = coordinator.session().await;
+    let confirm = rpc::Confirm { op_id: "op-1".into(), epoch: 7 };
+    say(&session.down, down::Kind::Confirm(confirm)).await;
+    let confirm = agent.order().await;
+    assert!(matches!(confirm.order, Order::Confirm { .. }));
+    assert!(confirm.opened_at > order.opened_at);
+
+    let bulk = agent.bulk.channel().await.unwrap();
+    let vault = Vault::open(&dir.path().join("state/identity")).unwrap();
+    let renewed = windlass_agent::enrol::renew("c", bulk, &vault);
+    assert_eq!(renewed.await.unwrap().certificate.host_id.as_str(), "h-1");
+
+    agent.stop.cancel();
+    timeout(DEADLINE, agent.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_token_ends_a_host_that_was_never_enrolled() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = coordinator(None, 1, true).await;
+    let wrong = JoinToken::generate(fake.ca.pin()).unwrap();
+    let refused = agent(settings(dir.path(), &[fake.address], Some(&wrong)), Published::default());
+    let error = timeout(DEADLINE, refused.task).await.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("unknown join token"), "{error}");
+    let missing = agent(settings(dir.path(), &[fake.address], None), Published::default());
+    let error = timeout(DEADLINE, missing.task).await.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("windlass token create"), "{error}");
+}
+
+#[tokio::test]
+async fn a_coordinator_of_another_fleet_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, other) = (coordinator(None, 1, true).await, coordinator(None, 1, true).await);
+    let mut agent = agent(settings(dir.path(), &[other.address], Some(&fake.token)), Published::default());
+    let state = agent.until("refusal", |state| !state.problem.is_empty()).await;
+    assert!(state.problem.contains("TLS handshake"), "{}", state.problem);
+    assert_eq!(*other.key.lock().unwrap(), None);
+    agent.stop.cancel();
+}
+
+#[tokio::test]
+async fn the_next_endpoint_is_tried_and_old_coordinators_are_not_obeyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut newest = coordinator(None, 9, true).await;
+    let mut deposed = coordinator(Some(&newest), 8, true).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoints = [nobody, deposed.address, newest.address];
+    let published = Published { highest_epoch: 9, ..Published::default() };
+    let mut agent = agent(settings(dir.path(), &endpoints, Some(&newest.token)), published);
+    let refused = deposed.session().await;
+    assert_eq!(refused.hello.highest_epoch, 9);
+    let _session = newest.session().await;
+    let state = agent.until("connection", |state| state.connected.is_some()).await;
+    assert_eq!(state.connected, Some(newest.address.to_string()));
+    assert_eq!(state.epoch, 9);
+    agent.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_lost_session_is_dialled_again_and_greets_with_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fake = coordinator(None, 1, true).await;
+    let mut agent = agent(settings(dir.path(), &[fake.address], Some(&fake.token)), Published::default());
+    let session = fake.session().await;
+    agent.until("connection", |state| state.connected.is_some()).await;
+    let _ = session.down.send(Err(ErrorKind::StateMoved.status("another session replaced this one"))).await;
+    let state = agent.until("loss", |state| state.connected.is_none()).await;
+    assert!(state.words(Timestamp(i64::MAX)).contains("another session replaced this one"));
+    publish(&agent, "shop", 5);
+    let session = fake.session().await;
+    assert_eq!(session.hello.apps.len(), 1);
+    agent.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_host_with_a_certificate_needs_no_token_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fake = coordinator(None, 1, true).await;
+    let first = agent(settings(dir.path(), &[fake.address], Some(&fake.token)), Published::default());
+    fake.session().await;
+    first.stop.cancel();
+    timeout(DEADLINE, first.task).await.unwrap().unwrap().unwrap();
+    let mut second = agent(settings(dir.path(), &[fake.address], None), Published::default());
+    fake.session().await;
+    second.until("connection", |state| state.connected.is_some()).await;
+    second.stop.cancel();
+
+    // Even when the certificate is of no use any more: the key proves who it is.
+    let vault = Vault::open(&dir.path().join("state/identity")).unwrap();
+    let (address, settings) = (fake.address.to_string(), settings(dir.path(), &[fake.address], None));
+    let again = windlass_agent::enrol::enrol(&address, &settings, &vault);
+    assert_eq!(again.await.unwrap().certificate.host_id.as_str(), "h-1");
+    assert!(second.identity.borrow().is_some());
+}
