@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 use windlass_proto::limits;
+use windlass_proto::rpc::ErrorKind;
 use windlass_proto::rpc::bundle_service_client::BundleServiceClient;
 use windlass_proto::rpc::fleet_service_client::FleetServiceClient;
 use windlass_proto::rpc::rollout_service_client::RolloutServiceClient;
@@ -81,8 +82,8 @@ impl Client {
     /// What a refused or broken call means; `subject` says what was attempted ("cannot list hosts").
     pub fn failure(&self, subject: &str, status: &Status) -> ExpectedError {
         let error = ExpectedError::from_status(subject, status);
-        match status.code() {
-            Code::Unavailable => {
+        match ErrorKind::of(status) {
+            ErrorKind::Unavailable => {
                 error.cause(format!("context {:?}, coordinator {}", self.context, self.address))
             }
             _ => error,
@@ -117,12 +118,4 @@ fn unreachable(name: &str, address: &str, config: &Config, error: ConnectError) 
     error
         .hint("systemctl status windlass-coordinator    (on the coordinator's machine)")
         .hint("windlass context list    (to use another: --context NAME)")
-}
-
-/// A status of a transport that broke: worth connecting again.
-pub fn is_transient(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
-    )
 }

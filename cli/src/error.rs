@@ -3,7 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use tonic::{Code, Status};
+use tonic::Status;
+use windlass_proto::rpc::ErrorKind;
 
 use crate::exit::Exit;
 
@@ -101,26 +102,47 @@ impl ExpectedError {
     pub fn from_status(subject: &str, status: &Status) -> Self {
         let message = status.message();
         let said = |exit| {
-            let text = if message.is_empty() { format!("{:?}", status.code()) } else { message.to_owned() };
+            let text = if message.is_empty() {
+                ErrorKind::of(status).word().replace('_', " ")
+            } else {
+                message.to_owned()
+            };
             Self::new(exit, format!("{subject}: {text}"))
         };
-        match status.code() {
-            Code::InvalidArgument | Code::OutOfRange => said(Exit::Usage),
-            Code::PermissionDenied => said(Exit::NotAllowed)
-                .hint("windlass context show    (who you are to the coordinator)"),
-            Code::Unauthenticated => said(Exit::NotAllowed)
-                .hint("ask for an operator certificate: windlass-coordinator issue-operator --name YOU --state-dir DIR --out DIR"),
-            Code::Unavailable => said(Exit::Unreachable).hint("safe to try again: the coordinator is away or starting"),
-            Code::DeadlineExceeded => {
-                Self::new(Exit::Unreachable, format!("{subject}: the coordinator did not answer in time"))
-                    .hint("safe to try again; windlass status")
+        let error = said(exit_of(ErrorKind::of(status)));
+        match ErrorKind::of(status) {
+            ErrorKind::NotAllowed => error.hint("windlass context show    (who you are to the coordinator)"),
+            ErrorKind::NotSignedIn => error
+                .hint("windlass-coordinator issue-operator --state-dir DIR --name YOU --out DIR    (on its machine)"),
+            ErrorKind::Unavailable | ErrorKind::TimedOut => {
+                error.hint("windlass status    (safe to try again: the coordinator is away or starting)")
             }
-            Code::Aborted | Code::AlreadyExists => said(Exit::Conflict),
-            Code::Unimplemented => said(Exit::Failed)
-                .hint("windlass version    (the coordinator may be older than this program)"),
-            Code::Cancelled => said(Exit::Failed),
-            _ => said(Exit::Failed),
+            ErrorKind::Unsupported => {
+                error.hint("windlass version    (the coordinator may be older than this program)")
+            }
+            ErrorKind::StateMoved => error.hint("windlass plan    (shows the state as it is now)"),
+            _ => error,
         }
+    }
+}
+
+/// The documented exit code of each kind of refusal.
+const fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::Invalid => Exit::Usage,
+        ErrorKind::NotAllowed | ErrorKind::NotSignedIn => Exit::NotAllowed,
+        ErrorKind::Unavailable | ErrorKind::TimedOut => Exit::Unreachable,
+        ErrorKind::Busy
+        | ErrorKind::StateMoved
+        | ErrorKind::Poisoned
+        | ErrorKind::WrongState
+        | ErrorKind::Exists => Exit::Conflict,
+        ErrorKind::NotFound
+        | ErrorKind::PlanRefused
+        | ErrorKind::TooMuch
+        | ErrorKind::Damaged
+        | ErrorKind::Unsupported
+        | ErrorKind::Internal => Exit::Failed,
     }
 }
 
@@ -139,3 +161,44 @@ impl StdError for ExpectedError {}
 
 /// What commands give back.
 pub type Result<T = Exit, E = ExpectedError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_their_documented_code() {
+        for (kind, code) in [
+            (ErrorKind::Invalid, 2),
+            (ErrorKind::NotAllowed, 4),
+            (ErrorKind::NotSignedIn, 4),
+            (ErrorKind::Unavailable, 5),
+            (ErrorKind::TimedOut, 5),
+            (ErrorKind::Busy, 7),
+            (ErrorKind::StateMoved, 7),
+            (ErrorKind::Poisoned, 7),
+            (ErrorKind::NotFound, 1),
+            (ErrorKind::PlanRefused, 1),
+        ] {
+            let error = ExpectedError::from_status("cannot deploy", &kind.status("why"));
+            assert_eq!(error.exit().code(), code, "{kind:?}");
+            assert_eq!(error.message(), "cannot deploy: why");
+        }
+        let broken = Status::unknown("transport error");
+        assert_eq!(ExpectedError::from_status("x", &broken).exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn errors_are_one_sentence_causes_and_hints() {
+        let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = ExpectedError::usage("cannot read windlass.yaml")
+            .because(io)
+            .hint("windlass init")
+            .hint("or -f FILE");
+        let text = anstream::adapter::strip_str(&error.render()).to_string();
+        assert_eq!(
+            text,
+            "error: cannot read windlass.yaml\n  because: entity not found\nhint:  windlass init\n       or -f FILE\n"
+        );
+    }
+}

@@ -20,6 +20,7 @@ pub mod files;
 pub mod invocation;
 pub mod output;
 pub mod spec;
+pub mod watch;
 
 use std::process::ExitCode;
 

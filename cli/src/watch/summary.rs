@@ -1,0 +1,278 @@
+//! How a rollout ended, in words: pure.
+
+use windlass_proto::rpc::{HostProgress, Phase, Rollout};
+
+use crate::error::ExpectedError;
+use crate::exit::Exit;
+use crate::output::{json, style, text};
+
+/// Conditions that only a person, or a host that comes back, can lift.
+const NEEDS_A_PERSON: [&str; 6] =
+    ["Manual", "LostHosts", "StepPause", "Inconclusive", "ApprovalPending", "MonitoringUnavailable"];
+
+/// The exit code with which watching ends at this state; `None` while the rollout goes on.
+pub fn verdict(rollout: &Rollout) -> Option<Exit> {
+    match rollout.state.as_str() {
+        "Succeeded" => return Some(Exit::Done),
+        "Failed" | "RolledBack" | "RollbackFailed" | "Cancelled" | "Rejected" | "Denied" | "Expired"
+        | "Superseded" | "MigrationStuck" => return Some(Exit::RolloutFailed),
+        _ if rollout.ended_at_ms != 0 => return Some(Exit::RolloutFailed),
+        _ => {}
+    }
+    let paused = rollout.conditions.iter().any(|c| NEEDS_A_PERSON.contains(&c.as_str()));
+    // Going back needs nobody, and hosts in flight are worth waiting for.
+    (paused && rollout.state != "Aborting" && !rollout.hosts.iter().any(in_flight)).then_some(Exit::Paused)
+}
+
+/// Out of service, or on its way there or back.
+pub fn in_flight(host: &HostProgress) -> bool {
+    matches!(
+        host.phase(),
+        Phase::Draining
+            | Phase::Undraining
+            | Phase::Stopping
+            | Phase::Switching
+            | Phase::Starting
+            | Phase::Verifying
+            | Phase::Admitting
+            | Phase::Trial
+            | Phase::Reverting
+    )
+}
+
+/// `web 1.8.3 -> 1.9.0`.
+pub fn title(rollout: &Rollout) -> String {
+    let to = rollout.to.as_ref().map_or("?", |r| r.version.as_str());
+    match &rollout.from {
+        Some(from) if from.version != to => format!("{} {} -> {to}", rollout.app, from.version),
+        Some(from) if rollout.to.as_ref().is_some_and(|to| to.digest != from.digest) => {
+            format!(
+                "{} {to} ({} -> {})",
+                rollout.app,
+                text::short_digest(&from.digest),
+                rollout_digest(rollout)
+            )
+        }
+        _ => format!("{} {to}", rollout.app),
+    }
+}
+
+fn rollout_digest(rollout: &Rollout) -> &str {
+    rollout.to.as_ref().map_or("", |to| text::short_digest(&to.digest))
+}
+
+/// Hosts that ended on the target, and all that were to.
+pub fn confirmed(rollout: &Rollout) -> (usize, usize) {
+    let planned: Vec<&String> = rollout.batches.iter().flat_map(|b| &b.hosts).collect();
+    let done =
+        |h: &&HostProgress| planned.contains(&&h.host) && json::outcome(h.outcome) == Some("confirmed");
+    (rollout.hosts.iter().filter(done).count(), planned.len())
+}
+
+/// Hosts whose part went wrong.
+pub fn failed(rollout: &Rollout) -> impl Iterator<Item = &HostProgress> {
+    rollout.hosts.iter().filter(|host| {
+        let bad = matches!(
+            json::outcome(host.outcome),
+            Some("reverted" | "already_reverted" | "failed" | "quarantined" | "lost")
+        );
+        bad && !(host.reason.is_empty() && host.fault() == windlass_proto::rpc::Fault::Unspecified)
+    })
+}
+
+/// What a success is told as: steps with their verbs.
+pub fn success(rollout: &Rollout) -> Vec<(&'static str, String)> {
+    let (done, all) = confirmed(rollout);
+    let took = text::span(rollout.ended_at_ms - rollout.started_at_ms);
+    let version = rollout.to.as_ref().map_or("?", |r| r.version.as_str());
+    let mut lines = Vec::new();
+    if all == 0 {
+        lines.push(("Unchanged", format!("{} {version} is on every host already", rollout.app)));
+        return lines;
+    }
+    lines.push(("Finished", format!("{} {version} on {done}/{all} hosts in {took}", rollout.app)));
+    let cut: u32 = rollout.hosts.iter().filter_map(|h| h.drained).map(|d| d.cut).sum();
+    if cut > 0 {
+        lines.push(("", format!("{cut} connections were cut by drain time-outs")));
+    }
+    for host in rollout.hosts.iter().filter(|h| json::outcome(h.outcome) == Some("skipped")) {
+        lines.push(("Skipped", format!("{}  {}", host.host, host.reason)));
+    }
+    for host in failed(rollout) {
+        lines.push(("Left out", format!("{}  {}", host.host, host.reason)));
+    }
+    if rollout.from.is_some() && rollout.kind != "rollback" {
+        lines.push(("", format!("undo: windlass rollback {}", rollout.app)));
+    }
+    lines
+}
+
+/// One paragraph a failed host; the same reason is told once.
+pub fn failures(rollout: &Rollout) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut told: Vec<&str> = Vec::new();
+    for host in failed(rollout) {
+        let outcome = json::outcome(host.outcome).unwrap_or("failed");
+        let fault = json::fault(host.fault).map_or(String::new(), |fault| format!(" ({fault})"));
+        let reason = if host.reason.is_empty() { "no reason was given" } else { host.reason.as_str() };
+        let said = if told.contains(&reason) { "same" } else { reason };
+        told.push(reason);
+        let said = said.trim_end().replace('\n', "\n           ");
+        lines.push(format!("  {:10} {}{fault}: {said}", host.host, style::word(outcome)));
+    }
+    lines
+}
+
+/// The last word about a rollout that failed or waits for a person.
+pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
+    let id = &rollout.id;
+    let title = title(rollout);
+    if exit == Exit::Paused {
+        let waits = match rollout.waiting_for.as_str() {
+            "" => rollout.conditions.join(", "),
+            waiting => format!("waits for {waiting}"),
+        };
+        return ExpectedError::new(exit, format!("rollout {id} ({title}) is paused: {waits}"))
+            .hint(format!("windlass rollout resume {id}"))
+            .hint(format!("windlass rollout abort {id}    (stops it and goes back)"));
+    }
+    let why = if rollout.failure.is_empty() { rollout.state.clone() } else { rollout.failure.clone() };
+    let mut error =
+        ExpectedError::new(exit, format!("rollout {id} ({title}) failed: {}", why.trim_end_matches('.')));
+    error = error.cause(where_the_fleet_is(rollout));
+    let first = failed(rollout).next().map(|host| host.host.clone());
+    if let Some(host) = &first {
+        error = error.hint(format!("windlass why {host}"));
+    }
+    match rollout.state.as_str() {
+        "RollbackFailed" => error.hint("windlass host list"),
+        "Cancelled" => error,
+        _ => error.hint(format!(
+            "windlass rollout retry {id}    (for hosts that were not reached, after mending the cause)"
+        )),
+    }
+}
+
+fn where_the_fleet_is(rollout: &Rollout) -> String {
+    let former = rollout.from.as_ref().map_or("what they ran before", |r| r.version.as_str());
+    let (on_target, all) = confirmed(rollout);
+    let count = |wanted: &[&str]| {
+        rollout.hosts.iter().filter(|h| json::outcome(h.outcome).is_some_and(|o| wanted.contains(&o))).count()
+    };
+    let back = count(&["reverted", "already_reverted"]);
+    let sick = count(&["quarantined", "lost"]);
+    let mut parts = Vec::new();
+    if back > 0 {
+        parts.push(format!("{} back on {former}", text::count(back, "host")));
+    }
+    if on_target > 0 && rollout.state != "RolledBack" {
+        parts.push(format!("{} on the new release", text::count(on_target, "host")));
+    }
+    if sick > 0 {
+        parts.push(format!("{} need a person", text::count(sick, "host")));
+    }
+    let untouched = all.saturating_sub(back + on_target + sick + count(&["failed"]));
+    if untouched > 0 && rollout.state != "RolledBack" {
+        parts.push(format!("{} never touched", text::count(untouched, "host")));
+    }
+    if parts.is_empty() {
+        format!("every host is on {former}")
+    } else {
+        format!("of the fleet: {}", parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windlass_proto::rpc::{Batch, Fault, Outcome, ReleaseRef};
+
+    pub(crate) fn sample(state: &str) -> Rollout {
+        let release = |version: &str| {
+            Some(ReleaseRef {
+                app: "web".into(),
+                version: version.into(),
+                digest: format!("b3:{version}"),
+                counter: 1,
+            })
+        };
+        let host = |name: &str, phase: Phase, outcome: Outcome| HostProgress {
+            host: name.into(),
+            phase: phase.into(),
+            outcome: outcome.into(),
+            ..Default::default()
+        };
+        Rollout {
+            id: "r-7k2m".into(),
+            app: "web".into(),
+            from: release("1.8.3"),
+            to: release("1.9.0"),
+            state: state.into(),
+            kind: "deploy".into(),
+            started_at_ms: 1_000,
+            ended_at_ms: 582_000,
+            batches: vec![
+                Batch { index: 1, hosts: vec!["web-01".into()], state: "done".into() },
+                Batch { index: 2, hosts: vec!["web-02".into(), "web-03".into()], state: "running".into() },
+            ],
+            hosts: vec![
+                host("web-01", Phase::Confirmed, Outcome::Confirmed),
+                HostProgress {
+                    fault: Fault::App.into(),
+                    reason: "GET 127.0.1.2:8080/ready -> 503, 3 of 3 tries".into(),
+                    ..host("web-02", Phase::Reverted, Outcome::Reverted)
+                },
+                host("web-03", Phase::Staged, Outcome::Unspecified),
+            ],
+            ..Default::default()
+        }
+    }
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn states_have_their_documented_exit() {
+        for (state, exit) in [
+            ("Succeeded", Some(Exit::Done)),
+            ("Failed", Some(Exit::RolloutFailed)),
+            ("RolledBack", Some(Exit::RolloutFailed)),
+            ("RollbackFailed", Some(Exit::RolloutFailed)),
+            ("Cancelled", Some(Exit::RolloutFailed)),
+            ("Progressing", None),
+            ("Aborting", None),
+        ] {
+            let rollout = Rollout { ended_at_ms: 0, ..sample(state) };
+            assert_eq!(verdict(&rollout), exit, "{state}");
+        }
+    }
+
+    #[test]
+    fn paused_counts_once_no_host_is_in_flight() {
+        let mut rollout =
+            Rollout { ended_at_ms: 0, conditions: vec!["Manual".into()], ..sample("Progressing") };
+        assert_eq!(verdict(&rollout), Some(Exit::Paused));
+        rollout.hosts[2].phase = Phase::Starting.into();
+        assert_eq!(verdict(&rollout), None);
+        rollout.hosts[2].phase = Phase::Staged.into();
+        rollout.conditions = vec!["Recovery".into()];
+        assert_eq!(verdict(&rollout), None);
+    }
+
+    #[test]
+    fn a_failure_tells_reasons_place_and_way_out() {
+        let rollout = Rollout { failure: "1 host failed, 0 allowed.".into(), ..sample("Failed") };
+        let mut text = failures(&rollout).join("\n");
+        text.push('\n');
+        text.push_str(&error(&rollout, Exit::RolloutFailed).render());
+        insta::assert_snapshot!(plain(&text));
+    }
+
+    #[test]
+    fn a_success_ends_with_the_undo() {
+        let lines: Vec<String> =
+            success(&sample("Succeeded")).into_iter().map(|(v, l)| format!("{v}|{l}")).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}
