@@ -1,9 +1,10 @@
 //! The coordinator as the CLI sees it: one channel, three services, errors with a way out.
 
 use std::path::Path;
+use std::time::Duration;
 
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 use windlass_proto::limits;
 use windlass_proto::rpc::ErrorKind;
 use windlass_proto::rpc::bundle_service_client::BundleServiceClient;
@@ -14,6 +15,9 @@ use windlass_proto::tls::{self, ConnectError, Credentials};
 use crate::config::{Config, Context};
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
+
+/// Longest that one answer may take: plans of large fleets are made in well under a second.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to a coordinator.
 #[derive(Debug, Clone)]
@@ -77,6 +81,22 @@ impl Client {
     /// The context's name.
     pub fn context(&self) -> &str {
         &self.context
+    }
+
+    /// Makes one call, with a deadline; `subject` says what was attempted.
+    pub async fn ask<T>(
+        &self,
+        subject: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failure(subject, &status)),
+            Err(_) => {
+                let late = format!("no answer from {} within {} s", self.address, CALL_TIMEOUT.as_secs());
+                Err(self.failure(subject, &ErrorKind::TimedOut.status(late)))
+            }
+        }
     }
 
     /// What a refused or broken call means; `subject` says what was attempted ("cannot list hosts").

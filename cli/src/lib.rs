@@ -1,7 +1,8 @@
 //! The command line: parse, do, say what happened, end with a documented code.
 //!
 //! * [`args`] the verbs; [`command`] one file per verb; [`invocation`] what every verb is given.
-//! * [`spec`] reads windlass.yaml with line numbers; [`keys`] author keys; [`config`] contexts; [`client`] the coordinator.
+//! * [`spec`] reads windlass.yaml with line numbers; [`build`] makes a bundle of it, signed with [`keys`]; [`push`] sends it.
+//! * [`config`] contexts; [`client`] the coordinator; [`files`] durable small files.
 //! * [`output`] data on stdout, talk on stderr; [`watch`] following a rollout, live or in lines.
 //! * [`error`] and [`exit`] what is said and returned when something fails.
 //! * [`dev`] a fleet on this machine; [`demo`] the whole story told on one.
@@ -9,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod args;
+pub mod build;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -18,7 +20,9 @@ pub mod error;
 pub mod exit;
 pub mod files;
 pub mod invocation;
+pub mod keys;
 pub mod output;
+pub mod push;
 pub mod spec;
 pub mod watch;
 

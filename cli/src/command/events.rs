@@ -79,7 +79,8 @@ fn show(invocation: &Invocation, event: &Event) -> Result<()> {
     let out = &invocation.out;
     match out.format {
         Format::Json | Format::Jsonl => out.line(&json::wrap("Event", json::event(event)).to_string()),
-        Format::Yaml => out.data(&format!("---\n{}", crate::output::yaml::render(&json::wrap("Event", json::event(event))))),
+        Format::Yaml => out
+            .data(&format!("---\n{}", crate::output::yaml::render(&json::wrap("Event", json::event(event))))),
         Format::Name => out.line(&event.seq.to_string()),
         Format::Table | Format::Wide => {
             let at = text::rfc3339(event.at_ms).unwrap_or_default();

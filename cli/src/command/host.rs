@@ -1,6 +1,6 @@
 //! `windlass host`: hosts, their labels, and whether rollouts may use them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use windlass_proto::rpc::{self, HostRequest, LabelHostRequest, ListHostsRequest};
 
@@ -40,10 +40,15 @@ fn confirm_rm(invocation: &Invocation, host: &str, yes: bool) -> Result<()> {
     }
     let again = format!("windlass host rm {host} --yes");
     if !invocation.out.can_ask() {
-        return Err(ExpectedError::usage(format!("forgetting host {host} needs --yes where nobody can be asked"))
-            .hint(again));
+        return Err(ExpectedError::usage(format!(
+            "forgetting host {host} needs --yes where nobody can be asked"
+        ))
+        .hint(again));
     }
-    if invocation.out.ask(&format!("Forget host {host}? Its agent will have to enrol again with a new token.")) {
+    if invocation
+        .out
+        .ask(&format!("Forget host {host}? Its agent will have to enrol again with a new token."))
+    {
         Ok(())
     } else {
         Err(ExpectedError::failed(format!("host {host} was not removed: not agreed to")).hint(again))
@@ -53,8 +58,13 @@ fn confirm_rm(invocation: &Invocation, host: &str, yes: bool) -> Result<()> {
 async fn list(invocation: &Invocation, selector: String) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
-    let response = client.fleet.clone().list_hosts(ListHostsRequest { selector: selector.clone() }).await;
-    let hosts = response.map_err(|s| client.failure("cannot list hosts", &s))?.into_inner().hosts;
+    let hosts = client
+        .ask(
+            "cannot list hosts",
+            client.fleet.clone().list_hosts(ListHostsRequest { selector: selector.clone() }),
+        )
+        .await?
+        .hosts;
     match out.format {
         Format::Name => {
             for host in &hosts {
@@ -116,14 +126,18 @@ fn apps(host: &rpc::Host) -> String {
             let phase = json::phase(status.phase);
             // What is settled needs no word.
             let settled = matches!(phase, "idle" | "confirmed" | "reverted" | "failed");
-            Some(if settled { format!("{} {version}", status.app) } else { format!("{} {version} ({phase})", status.app) })
+            Some(if settled {
+                format!("{} {version}", status.app)
+            } else {
+                format!("{} {version} ({phase})", status.app)
+            })
         })
         .collect();
     if apps.is_empty() { "-".into() } else { apps.join(", ") }
 }
 
 /// `role=app rack=r1`, in a fixed order.
-pub fn labels(labels: &HashMap<String, String>) -> String {
+pub fn labels(labels: &BTreeMap<String, String>) -> String {
     let mut all: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     all.sort();
     if all.is_empty() { "-".into() } else { all.join(" ") }
@@ -132,8 +146,8 @@ pub fn labels(labels: &HashMap<String, String>) -> String {
 async fn show(invocation: &Invocation, name: String) -> Result {
     let client = invocation.connect().await?;
     let request = HostRequest { host: name.clone(), reason: String::new() };
-    let response = client.fleet.clone().get_host(request).await;
-    let host = response.map_err(|s| client.failure(&format!("cannot show host {name}"), &s))?.into_inner();
+    let host =
+        client.ask(&format!("cannot show host {name}"), client.fleet.clone().get_host(request)).await?;
     print(invocation, &host)
 }
 
@@ -192,7 +206,11 @@ fn app_page(status: &rpc::AppStatus) -> String {
         page.push_str(&format!("    link      {}\n", attested.link));
     }
     if let Some(confirmed) = &status.confirmed {
-        page.push_str(&format!("    confirmed {} {}\n", confirmed.version, text::short_digest(&confirmed.digest)));
+        page.push_str(&format!(
+            "    confirmed {} {}\n",
+            confirmed.version,
+            text::short_digest(&confirmed.digest)
+        ));
     }
     if !status.reason.is_empty() {
         page.push_str(&format!("    reason    {}\n", status.reason));
@@ -204,7 +222,7 @@ fn app_page(status: &rpc::AppStatus) -> String {
 }
 
 async fn label(invocation: &Invocation, host: String, changes: &[String]) -> Result {
-    let mut set = HashMap::new();
+    let mut set = BTreeMap::new();
     let mut remove = Vec::new();
     for change in changes {
         match (change.split_once('='), change.strip_suffix('-')) {
@@ -220,8 +238,8 @@ async fn label(invocation: &Invocation, host: String, changes: &[String]) -> Res
     }
     let client = invocation.connect().await?;
     let request = LabelHostRequest { host: host.clone(), set, remove };
-    let response = client.fleet.clone().label_host(request).await;
-    let host = response.map_err(|s| client.failure(&format!("cannot label host {host}"), &s))?.into_inner();
+    let host =
+        client.ask(&format!("cannot label host {host}"), client.fleet.clone().label_host(request)).await?;
     if invocation.out.format.is_structured() {
         return print(invocation, &host);
     }
@@ -233,13 +251,21 @@ async fn change(invocation: &Invocation, act: Act, HostAct { host, reason }: Hos
     let client = invocation.connect().await?;
     let request = HostRequest { host: host.clone(), reason };
     let mut fleet = client.fleet.clone();
-    let (doing, done, response) = match act {
-        Act::Cordon => ("cordon", "Cordoned", fleet.cordon_host(request).await),
-        Act::Uncordon => ("uncordon", "Uncordoned", fleet.uncordon_host(request).await),
-        Act::Release => ("release", "Released", fleet.release_host(request).await),
-        Act::Remove => ("remove", "Removed", fleet.remove_host(request).await),
+    let (doing, done) = match act {
+        Act::Cordon => ("cordon", "Cordoned"),
+        Act::Uncordon => ("uncordon", "Uncordoned"),
+        Act::Release => ("release", "Released"),
+        Act::Remove => ("remove", "Removed"),
     };
-    let host = response.map_err(|s| client.failure(&format!("cannot {doing} host {host}"), &s))?.into_inner();
+    let call = async {
+        match act {
+            Act::Cordon => fleet.cordon_host(request).await,
+            Act::Uncordon => fleet.uncordon_host(request).await,
+            Act::Release => fleet.release_host(request).await,
+            Act::Remove => fleet.remove_host(request).await,
+        }
+    };
+    let host = client.ask(&format!("cannot {doing} host {host}"), call).await?;
     if invocation.out.format.is_structured() {
         return print(invocation, &host);
     }

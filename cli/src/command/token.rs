@@ -1,6 +1,6 @@
 //! `windlass token`: join tokens, with which agents enrol.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use windlass_proto::rpc::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Token as Made};
 use windlass_proto::time::Span;
@@ -22,7 +22,7 @@ pub async fn run(invocation: &Invocation, verb: Token) -> Result {
 }
 
 async fn create(invocation: &Invocation, label: &[String], host: Option<String>, ttl: Span) -> Result {
-    let mut labels = HashMap::new();
+    let mut labels = BTreeMap::new();
     for text in label {
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
             return Err(ExpectedError::usage(format!("--label {text:?} is not key=value"))
@@ -35,23 +35,28 @@ async fn create(invocation: &Invocation, label: &[String], host: Option<String>,
     }
     let client = invocation.connect().await?;
     let request = CreateTokenRequest { labels, host: host.unwrap_or_default(), ttl_seconds: ttl.ceil_secs() };
-    let response = client.fleet.clone().create_token(request).await;
-    let token = response.map_err(|s| client.failure("cannot make a token", &s))?.into_inner();
+    let token = client.ask("cannot make a token", client.fleet.clone().create_token(request)).await?;
     let out = &invocation.out;
     if out.format.is_structured() {
         out.object(&json::wrap("Token", json::token(&token)))?;
     } else {
         // The secret alone on stdout: TOKEN=$(windlass token create).
         out.line(&token.join)?;
-        out.talk(&format!("token {}, good for one agent, until {}", token.id, text::clock(token.expires_at_ms)));
+        out.talk(&format!(
+            "token {}, good for one agent, until {}",
+            token.id,
+            text::clock(token.expires_at_ms)
+        ));
     }
     Ok(Exit::Done)
 }
 
 async fn list(invocation: &Invocation) -> Result {
     let client = invocation.connect().await?;
-    let response = client.fleet.clone().list_tokens(ListTokensRequest {}).await;
-    let tokens = response.map_err(|s| client.failure("cannot list tokens", &s))?.into_inner().tokens;
+    let tokens = client
+        .ask("cannot list tokens", client.fleet.clone().list_tokens(ListTokensRequest {}))
+        .await?
+        .tokens;
     let out = &invocation.out;
     match out.format {
         Format::Name => tokens.iter().try_for_each(|token| out.line(&token.id))?,
@@ -62,7 +67,10 @@ async fn list(invocation: &Invocation) -> Result {
         _ if tokens.is_empty() => out.talk("no tokens; make one: windlass token create --label role=app"),
         _ => {
             let rows: Vec<Vec<String>> = tokens.iter().map(row).collect();
-            out.data(&table::render(&["TOKEN", "STATE", "HOST", "LABELS", "EXPIRES", "BY", "USED BY"], &rows))?;
+            out.data(&table::render(
+                &["TOKEN", "STATE", "HOST", "LABELS", "EXPIRES", "BY", "USED BY"],
+                &rows,
+            ))?;
         }
     }
     Ok(Exit::Done)
@@ -83,8 +91,12 @@ fn row(token: &Made) -> Vec<String> {
 
 async fn revoke(invocation: &Invocation, id: String) -> Result {
     let client = invocation.connect().await?;
-    let response = client.fleet.clone().revoke_token(RevokeTokenRequest { id: id.clone() }).await;
-    let token = response.map_err(|s| client.failure(&format!("cannot revoke token {id}"), &s))?.into_inner();
+    let token = client
+        .ask(
+            &format!("cannot revoke token {id}"),
+            client.fleet.clone().revoke_token(RevokeTokenRequest { id: id.clone() }),
+        )
+        .await?;
     if invocation.out.format.is_structured() {
         invocation.out.object(&json::wrap("Token", json::token(&token)))?;
     } else {

@@ -13,8 +13,10 @@ pub async fn run(invocation: &Invocation, args: Versions) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
     let app = args.app.unwrap_or_default();
-    let response = client.fleet.clone().versions(VersionsRequest { app: app.clone() }).await;
-    let rows = response.map_err(|s| client.failure("cannot read versions", &s))?.into_inner().rows;
+    let rows = client
+        .ask("cannot read versions", client.fleet.clone().versions(VersionsRequest { app: app.clone() }))
+        .await?
+        .rows;
     match out.format {
         Format::Name => {
             for row in &rows {

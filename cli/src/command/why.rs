@@ -15,8 +15,12 @@ const LINES: usize = 20;
 pub async fn run(invocation: &Invocation, args: Why) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
-    let response = client.fleet.clone().why(WhyRequest { subject: args.subject.clone() }).await;
-    let why = response.map_err(|s| client.failure(&format!("cannot explain {}", args.subject), &s))?.into_inner();
+    let why = client
+        .ask(
+            &format!("cannot explain {}", args.subject),
+            client.fleet.clone().why(WhyRequest { subject: args.subject.clone() }),
+        )
+        .await?;
     if out.format.is_structured() {
         out.object(&json::why(&why))?;
         return Ok(Exit::Done);
@@ -25,11 +29,15 @@ pub async fn run(invocation: &Invocation, args: Why) -> Result {
         out.line(&if why.cause.is_empty() { format!("{} has not failed", args.subject) } else { why.cause })?;
         return Ok(Exit::Done);
     };
-    let about: Vec<&str> = [&why.host, &why.rollout].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    let about: Vec<&str> =
+        [&why.host, &why.rollout].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
     out.line(&format!("{}  {}", about.join("  "), style::paint(style::BAD, &format!("fault: {fault}"))))?;
     out.line(&format!("  {}", why.cause))?;
     for item in &why.evidence {
-        out.line(&format!("\n{}", style::paint(style::DIM, &format!("{}  {}", item.kind, text::clock(item.at_ms)))))?;
+        out.line(&format!(
+            "\n{}",
+            style::paint(style::DIM, &format!("{}  {}", item.kind, text::clock(item.at_ms)))
+        ))?;
         let lines: Vec<&str> = item.text.trim_end().lines().collect();
         // A log's end says more than its beginning.
         let skipped = if item.kind == "log" { lines.len().saturating_sub(LINES) } else { 0 };

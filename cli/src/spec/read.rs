@@ -35,6 +35,8 @@ pub struct Spec {
 pub enum Scope {
     /// What will be used: the base, or the one environment asked for.
     Used,
+    /// The same without the directory: the bundle exists already.
+    WithoutFiles,
     /// Every environment of the file.
     Everything,
 }
@@ -185,7 +187,9 @@ impl<'a> Reader<'a> {
         let mut findings = Vec::new();
         if let Some(Ok(release)) = &release {
             findings.extend(check::release(release));
-            findings.extend(files::check(release, dir));
+            if self.scope != Scope::WithoutFiles {
+                findings.extend(files::check(release, dir));
+            }
         }
         if let Some(Ok(rollout)) = &rollout {
             findings.extend(check::rollout(rollout));

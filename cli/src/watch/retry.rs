@@ -11,27 +11,34 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Backoff with jitter, and a bound.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Retry {
     attempts: u32,
     waited: Duration,
+    patience: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 0, waited: Duration::ZERO, patience: PATIENCE }
+    }
 }
 
 impl Retry {
     /// An answer came.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { patience: self.patience, ..Self::default() };
     }
 
-    /// True before the first wait.
-    pub fn is_first(&self) -> bool {
-        self.attempts == 0
+    /// For a call that somebody waits for: gives up after some seconds.
+    pub fn brief() -> Self {
+        Self { patience: Duration::from_secs(5), ..Self::default() }
     }
 
     /// Waits before the next attempt; false at once when the error is not worth one, or patience is at its end.
     pub async fn wait(&mut self, status: &Status) -> bool {
         let transient = ErrorKind::of(status).is_transient();
-        if !transient || self.waited >= PATIENCE {
+        if !transient || self.waited >= self.patience {
             return false;
         }
         let delay = self.next_delay(jitter());

@@ -1,0 +1,131 @@
+//! `windlass deploy`: validate, build, sign, push, plan, start, watch.
+
+use uuid::Uuid;
+use windlass_proto::rpc::{OrderRequest, Plan, Rollout};
+
+use super::order::{self, Target};
+use super::plan;
+use crate::args::{Deploy, Follow};
+use crate::client::Client;
+use crate::error::{ExpectedError, Result};
+use crate::exit::Exit;
+use crate::invocation::Invocation;
+use crate::output::{Format, json};
+use crate::watch::{self, retry::Retry, summary};
+
+/// Deploys.
+pub async fn run(invocation: &Invocation, args: Deploy) -> Result {
+    let (client, order) = order::prepare(invocation, &args.order).await?;
+    start(invocation, &client, order, args.yes, &args.follow).await
+}
+
+/// Plans, asks where it is due, starts and follows: what `deploy` and `rollback` share.
+pub async fn start(
+    invocation: &Invocation,
+    client: &Client,
+    target: Target,
+    yes: bool,
+    follow: &Follow,
+) -> Result {
+    let out = &invocation.out;
+    let request = OrderRequest { idempotency_key: Uuid::new_v4().to_string(), ..target.request };
+    let doing = if request.rollback { "roll back" } else { "deploy" };
+    let planned = client
+        .ask(&format!("cannot {doing} {}", request.app), client.rollouts.clone().plan(request.clone()))
+        .await?;
+    plan::say_checks(out, &planned, doing)?;
+    let hosts: usize = planned.batches.iter().map(|batch| batch.hosts.len()).sum();
+    let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
+    if hosts == 0 {
+        match out.format {
+            format if format.is_structured() => out.object(&json::wrap("Plan", json::plan(&planned)))?,
+            _ => out.step(
+                "Unchanged",
+                &format!("{} {version} is on all {} hosts already", planned.app, planned.unchanged.len()),
+            ),
+        }
+        return Ok(Exit::Done);
+    }
+    agree(invocation, &planned, request.rollback, yes)?;
+    let rollout = order_start(client, &request, doing).await?;
+    started(invocation, client, rollout, follow).await
+}
+
+/// Says that a rollout began, and follows it or not.
+pub async fn started(invocation: &Invocation, client: &Client, rollout: Rollout, follow: &Follow) -> Result {
+    let out = &invocation.out;
+    let id = rollout.id.clone();
+    let way = if out.is_live() && !follow.detach { "   (Ctrl-C detaches; the rollout goes on)" } else { "" };
+    out.step(
+        "Started",
+        &format!("{}, revision {}, rollout {id}{way}", summary::title(&rollout), rollout.revision),
+    );
+    if follow.detach {
+        match out.format {
+            format if format.is_structured() => {
+                out.object(&json::wrap("Rollout", json::rollout(&rollout)))?
+            }
+            _ => out.line(&id)?,
+        }
+        if out.format == Format::Table {
+            out.talk(&format!("windlass rollout watch {id}"));
+        }
+        return Ok(Exit::Done);
+    }
+    watch::follow(invocation, client, &id, Some(rollout), follow.timeout).await
+}
+
+/// Wide acts and rollbacks are asked about where a person can answer; elsewhere they are said.
+fn agree(invocation: &Invocation, planned: &Plan, rollback: bool, yes: bool) -> Result<()> {
+    let out = &invocation.out;
+    let hosts: usize = planned.batches.iter().map(|batch| batch.hosts.len()).sum();
+    let largest = planned.batches.iter().map(|batch| batch.hosts.len()).max().unwrap_or(0);
+    let all = hosts + planned.unchanged.len();
+    let wide = all > 1 && largest * 2 > all && planned.checks.iter().any(|check| check.id == "wide");
+    if yes || !(rollback || wide) || !out.can_ask() {
+        return Ok(());
+    }
+    if rollback {
+        plan::say(out, planned);
+    }
+    let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
+    let question = if rollback {
+        format!("Roll {} back to {version} on {hosts} hosts now?", planned.app)
+    } else {
+        format!(
+            "This puts up to {largest} of {all} hosts out of service at once. Deploy {} {version} now?",
+            planned.app
+        )
+    };
+    if out.ask(&question) {
+        Ok(())
+    } else {
+        Err(ExpectedError::failed("nothing was changed: not agreed to").hint("--yes answers beforehand"))
+    }
+}
+
+/// Starts; a call that broke is repeated with the same key, so that it is one rollout.
+async fn order_start(client: &Client, request: &OrderRequest, doing: &str) -> Result<Rollout> {
+    let subject = format!("cannot {doing} {}", request.app);
+    let mut retry = Retry::brief();
+    loop {
+        let mut rollouts = client.rollouts.clone();
+        let answer =
+            tokio::time::timeout(std::time::Duration::from_secs(30), rollouts.start(request.clone())).await;
+        let status = match answer {
+            Ok(Ok(rollout)) => return Ok(rollout.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => tonic::Status::deadline_exceeded("no answer within 30 s"),
+        };
+        if !retry.wait(&status).await {
+            let error = client.failure(&subject, &status);
+            return Err(match windlass_proto::rpc::ErrorKind::of(&status) {
+                windlass_proto::rpc::ErrorKind::Busy => error
+                    .hint("windlass rollout list --open")
+                    .hint("windlass rollout watch ID    (or: windlass rollout abort ID)"),
+                windlass_proto::rpc::ErrorKind::Poisoned => error.hint("deploy a new version that mends it"),
+                _ => error,
+            });
+        }
+    }
+}

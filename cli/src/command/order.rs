@@ -1,0 +1,142 @@
+//! What is to be rolled out: a release made from the spec, a bundle file, or one that the coordinator has.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use windlass_proto::bundle::Envelope;
+use windlass_proto::rpc::{BundleInfo, GetBundleRequest, ListBundlesRequest, OrderRequest, ReleaseRef};
+
+use super::bundle;
+use crate::args::Order;
+use crate::build;
+use crate::client::Client;
+use crate::error::{ExpectedError, Result};
+use crate::invocation::Invocation;
+use crate::push;
+use crate::spec::{self, Scope, Spec};
+
+/// An order, ready for `plan` and `start`.
+#[derive(Debug)]
+pub struct Target {
+    /// The order; without idempotency key.
+    pub request: OrderRequest,
+}
+
+/// Reads the spec, brings the release to the coordinator, and makes the order.
+pub async fn prepare(invocation: &Invocation, args: &Order) -> Result<(Client, Target)> {
+    let scope = if args.bundle.is_some() { Scope::WithoutFiles } else { Scope::Used };
+    let version = args.version.as_deref().map(build::version).transpose()?;
+    let spec = spec::read(&args.spec, scope)?;
+    for warning in &spec.warnings {
+        invocation.out.warn(warning);
+    }
+    let release = match (&args.bundle, version) {
+        (Some(given), _) => {
+            let client = invocation.connect().await?;
+            let release = existing(invocation, &client, given).await?;
+            (client, release)
+        }
+        (None, Some(version)) => {
+            let keys = bundle::signers(invocation, &args.key)?;
+            let client = invocation.connect().await?;
+            let release = make(invocation, &client, &spec, version, &keys).await?;
+            (client, release)
+        }
+        (None, None) => {
+            return Err(ExpectedError::usage("which version? --version is missing")
+                .hint("windlass deploy --version 1.9.0"));
+        }
+    };
+    let (client, release) = release;
+    if release.app != spec.app.as_str() {
+        return Err(ExpectedError::usage(format!(
+            "the bundle is of app {:?}, but {} is of {:?}",
+            release.app,
+            args.spec.file.display(),
+            spec.app.as_str()
+        ))
+        .hint("-f FILE    (another spec)"));
+    }
+    let spec_json = serde_json::to_string(&spec.rollout)
+        .map_err(|error| ExpectedError::failed("cannot encode the rollout").because(error))?;
+    let request = OrderRequest {
+        app: release.app,
+        target: release.digest,
+        spec_json,
+        rollback: false,
+        expect_revision: args.expect_revision.unwrap_or(0),
+        reason: args.reason.clone(),
+        idempotency_key: String::new(),
+    };
+    Ok((client, Target { request }))
+}
+
+async fn existing(invocation: &Invocation, client: &Client, given: &str) -> Result<ReleaseRef> {
+    let missing = || ExpectedError::failed("the coordinator named no release");
+    if Path::new(given).is_file() {
+        return bundle::push_file(invocation, client, Path::new(given)).await?.release.ok_or_else(missing);
+    }
+    if !given.starts_with("b3:") {
+        return Err(ExpectedError::usage(format!("--bundle {given}: no such file, and not a digest"))
+            .hint("windlass bundle list"));
+    }
+    let request = GetBundleRequest { digest: given.to_owned(), ..GetBundleRequest::default() };
+    let subject = format!("cannot find bundle {given}");
+    client.ask(&subject, client.bundles.clone().get_bundle(request)).await?.release.ok_or_else(missing)
+}
+
+async fn make(
+    invocation: &Invocation,
+    client: &Client,
+    spec: &Spec,
+    version: windlass_proto::id::ReleaseVersion,
+    keys: &[crate::keys::NamedKey],
+) -> Result<ReleaseRef> {
+    let tree = build::scan(&invocation.out, &spec.files).await?;
+    let request = ListBundlesRequest { app: spec.app.to_string() };
+    let known =
+        client.ask("cannot list bundles", client.bundles.clone().list_bundles(request)).await?.bundles;
+    let counter = counter(&known, version.as_str(), |counter| {
+        let manifest = build::manifest(spec, &tree, version.clone(), counter)?;
+        Ok(Envelope::new(&manifest).digest().to_string())
+    })?;
+    let built = build::sign(spec, Arc::clone(&tree), version, counter, keys)?;
+    let pushed = push::push(&invocation.out, client, &built.envelope, &built.manifest, built.tree).await?;
+    bundle::said(invocation, &built.manifest, &built.envelope, &pushed);
+    pushed.info.release.ok_or_else(|| ExpectedError::failed("the coordinator named no release"))
+}
+
+/// The counter of the new release: that of an equal one that exists already, so that making it again changes nothing;
+/// else one more than the highest. `digest` tells what the release would be called with a counter.
+fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<String>) -> Result<u64> {
+    let releases: Vec<&ReleaseRef> = known.iter().filter_map(|bundle| bundle.release.as_ref()).collect();
+    for same in releases.iter().filter(|release| release.version == version) {
+        if digest(same.counter)? == same.digest {
+            return Ok(same.counter);
+        }
+    }
+    Ok(releases.iter().map(|release| release.counter).max().unwrap_or(0) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equal_release_keeps_its_counter() {
+        let known = |version: &str, digest: &str, counter| BundleInfo {
+            release: Some(ReleaseRef {
+                app: "web".into(),
+                version: version.into(),
+                digest: digest.into(),
+                counter,
+            }),
+            ..Default::default()
+        };
+        let digest = |counter: u64| Ok(format!("b3:{counter}"));
+        let bundles = [known("1", "b3:4", 4), known("2", "b3:other", 7)];
+        assert_eq!(counter(&bundles, "1", digest).unwrap(), 4);
+        assert_eq!(counter(&bundles, "2", digest).unwrap(), 8);
+        assert_eq!(counter(&[], "1", digest).unwrap(), 1);
+    }
+}

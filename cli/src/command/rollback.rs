@@ -1,0 +1,24 @@
+//! `windlass rollback`: a rollout whose target is an earlier release.
+
+use windlass_proto::rpc::OrderRequest;
+
+use super::deploy;
+use super::order::Target;
+use crate::args::Rollback;
+use crate::error::Result;
+use crate::invocation::Invocation;
+
+/// Rolls back to the release asked for, or the last good one before the current one.
+pub async fn run(invocation: &Invocation, args: Rollback) -> Result {
+    let client = invocation.connect().await?;
+    let request = OrderRequest {
+        app: args.app,
+        target: args.to.unwrap_or_default(),
+        spec_json: String::new(),
+        rollback: true,
+        expect_revision: args.expect_revision.unwrap_or(0),
+        reason: args.reason,
+        idempotency_key: String::new(),
+    };
+    deploy::start(invocation, &client, Target { request }, args.yes, &args.follow).await
+}

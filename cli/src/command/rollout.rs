@@ -1,0 +1,269 @@
+//! `windlass rollout`: watching and steering.
+
+use std::collections::BTreeMap;
+
+use windlass_proto::rpc::{ListRolloutsRequest, Rollout as Wire, RolloutRequest};
+
+use super::deploy;
+use crate::args::{Follow, Rollout, RolloutAct};
+use crate::client::Client;
+use crate::error::{ExpectedError, Result};
+use crate::exit::Exit;
+use crate::invocation::Invocation;
+use crate::output::{Format, json, style, table, text};
+use crate::watch::{self, summary};
+
+/// Runs the verb.
+pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
+    match verb {
+        Rollout::List { app, open, limit } => list(invocation, app.unwrap_or_default(), open, limit).await,
+        Rollout::Show { id } => show(invocation, id).await,
+        Rollout::Watch { id, timeout } => {
+            let client = invocation.connect().await?;
+            let id = match id {
+                Some(id) => id,
+                None => the_open_one(&client).await?,
+            };
+            let first = get(&client, &id, "watch").await?;
+            watch::follow(invocation, &client, &id, Some(first), timeout).await
+        }
+        Rollout::Pause(act) => steer(invocation, act, Steer::Pause).await,
+        Rollout::Resume(act) => steer(invocation, act, Steer::Resume).await,
+        Rollout::Abort { act, yes } => {
+            let out = &invocation.out;
+            let question = format!("Stop rollout {} and take its hosts back to the former release?", act.id);
+            if !yes && out.can_ask() && !out.ask(&question) {
+                return Err(ExpectedError::failed(format!("rollout {} goes on: not agreed to", act.id)));
+            }
+            steer(invocation, act, Steer::Abort).await
+        }
+        Rollout::Retry { act, follow } => retry(invocation, act, &follow).await,
+        Rollout::History { app, limit } => history(invocation, app, limit).await,
+    }
+}
+
+async fn get(client: &Client, id: &str, doing: &str) -> Result<Wire> {
+    let request = RolloutRequest { id: id.to_owned(), reason: String::new() };
+    client.ask(&format!("cannot {doing} rollout {id}"), client.rollouts.clone().get(request)).await
+}
+
+async fn fetch(client: &Client, app: String, open_only: bool, limit: u32) -> Result<Vec<Wire>> {
+    let request = ListRolloutsRequest { app, open_only, limit };
+    Ok(client.ask("cannot list rollouts", client.rollouts.clone().list(request)).await?.rollouts)
+}
+
+async fn the_open_one(client: &Client) -> Result<String> {
+    let open = fetch(client, String::new(), true, 20).await?;
+    match open.as_slice() {
+        [one] => Ok(one.id.clone()),
+        [] => Err(ExpectedError::failed("no rollout is under way").hint("windlass rollout list")),
+        several => {
+            let mut error = ExpectedError::usage(format!("which rollout? {} are under way", several.len()));
+            for rollout in several {
+                error = error.hint(format!(
+                    "windlass rollout watch {}    ({})",
+                    rollout.id,
+                    summary::title(rollout)
+                ));
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn list(invocation: &Invocation, app: String, open: bool, limit: u32) -> Result {
+    let out = &invocation.out;
+    let client = invocation.connect().await?;
+    let rollouts = fetch(&client, app, open, limit).await?;
+    match out.format {
+        Format::Name => rollouts.iter().try_for_each(|r| out.line(&r.id))?,
+        format if format.is_structured() => {
+            out.list(&json::rollout_list(&rollouts), "rollouts", "Rollout")?
+        }
+        _ if rollouts.is_empty() && open => out.talk("no rollout is under way"),
+        _ if rollouts.is_empty() => out.talk("no rollouts yet; windlass deploy"),
+        format => {
+            let wide = format == Format::Wide;
+            let mut header =
+                vec!["ROLLOUT", "APP", "REV", "KIND", "FROM", "TO", "STATE", "HOSTS", "STARTED", "TOOK"];
+            if wide {
+                header.extend(["BY", "REASON"]);
+            }
+            let rows: Vec<Vec<String>> = rollouts.iter().map(|r| row(r, wide)).collect();
+            out.data(&table::render(&header, &rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn row(r: &Wire, wide: bool) -> Vec<String> {
+    let (done, all) = summary::confirmed(r);
+    let end = if r.ended_at_ms == 0 { text::now_ms() } else { r.ended_at_ms };
+    let state = if r.conditions.is_empty() {
+        style::word(&r.state)
+    } else {
+        format!("{} ({})", style::word(&r.state), style::paint(style::WARN, &r.conditions.join(", ")))
+    };
+    let mut row = vec![
+        r.id.clone(),
+        r.app.clone(),
+        r.revision.to_string(),
+        r.kind.clone(),
+        r.from.as_ref().map_or("-", |f| f.version.as_str()).to_owned(),
+        r.to.as_ref().map_or("-", |t| t.version.as_str()).to_owned(),
+        state,
+        format!("{done}/{all}"),
+        text::ago(r.started_at_ms),
+        text::span(end - r.started_at_ms),
+    ];
+    if wide {
+        row.extend([r.started_by.clone(), r.reason.clone()]);
+    }
+    row
+}
+
+async fn show(invocation: &Invocation, id: String) -> Result {
+    let client = invocation.connect().await?;
+    let rollout = get(&client, &id, "show").await?;
+    print(invocation, &rollout)?;
+    Ok(Exit::Done)
+}
+
+fn print(invocation: &Invocation, r: &Wire) -> Result<()> {
+    let out = &invocation.out;
+    match out.format {
+        Format::Name => return out.line(&r.id),
+        format if format.is_structured() => return out.object(&json::wrap("Rollout", json::rollout(r))),
+        _ => {}
+    }
+    let end = if r.ended_at_ms == 0 { text::now_ms() } else { r.ended_at_ms };
+    let mut page = format!(
+        "{}  {}  {}  {}, revision {}\n",
+        style::paint(style::BOLD, &r.id),
+        summary::title(r),
+        style::word(&r.state),
+        r.kind,
+        r.revision
+    );
+    let mut fact = |name: &str, value: &str| {
+        if !value.is_empty() {
+            page.push_str(&format!("  {name:9} {value}\n"));
+        }
+    };
+    fact("started", &format!("{} by {}", text::rfc3339(r.started_at_ms).unwrap_or_default(), r.started_by));
+    fact("took", &text::span(end - r.started_at_ms));
+    fact("reason", &r.reason);
+    fact("paused", &r.conditions.join(", "));
+    fact("waits for", &r.waiting_for);
+    fact("failure", &r.failure);
+    page.push('\n');
+    let batch_of: BTreeMap<&str, u32> =
+        r.batches.iter().flat_map(|b| b.hosts.iter().map(|h| (h.as_str(), b.index))).collect();
+    let rows: Vec<Vec<String>> = r
+        .hosts
+        .iter()
+        .map(|h| {
+            let total: u64 = h.phase_times.iter().map(|t| t.milliseconds).sum();
+            let drained = h.drained.map_or("-".into(), |d| format!("{} ({} cut)", d.in_flight, d.cut));
+            let why = if h.reason.is_empty() { &h.detail } else { &h.reason };
+            vec![
+                batch_of.get(h.host.as_str()).map_or("-".into(), ToString::to_string),
+                h.host.clone(),
+                style::word(json::phase(h.phase)),
+                style::word(json::outcome(h.outcome).unwrap_or("-")),
+                json::fault(h.fault).unwrap_or("-").to_owned(),
+                drained,
+                text::span(i64::try_from(total).unwrap_or(0)),
+                why.lines().next().unwrap_or_default().to_owned(),
+            ]
+        })
+        .collect();
+    page.push_str(&table::render(
+        &["BATCH", "HOST", "PHASE", "OUTCOME", "FAULT", "DRAINED", "TIME", "DETAIL"],
+        &rows,
+    ));
+    out.data(&page)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Steer {
+    Pause,
+    Resume,
+    Abort,
+}
+
+async fn steer(invocation: &Invocation, act: RolloutAct, steer: Steer) -> Result {
+    let client = invocation.connect().await?;
+    let request = RolloutRequest { id: act.id.clone(), reason: act.reason };
+    let mut rollouts = client.rollouts.clone();
+    let (doing, done) = match steer {
+        Steer::Pause => ("pause", "Paused"),
+        Steer::Resume => ("resume", "Resumed"),
+        Steer::Abort => ("abort", "Aborting"),
+    };
+    let call = async {
+        match steer {
+            Steer::Pause => rollouts.pause(request).await,
+            Steer::Resume => rollouts.resume(request).await,
+            Steer::Abort => rollouts.abort(request).await,
+        }
+    };
+    let rollout = client.ask(&format!("cannot {doing} rollout {}", act.id), call).await?;
+    let out = &invocation.out;
+    if out.format.is_structured() {
+        print(invocation, &rollout)?;
+        return Ok(Exit::Done);
+    }
+    let id = &rollout.id;
+    out.step(done, &format!("{}, rollout {id}", summary::title(&rollout)));
+    match steer {
+        Steer::Pause => out.talk(&format!("no further host starts; windlass rollout resume {id}")),
+        Steer::Resume | Steer::Abort => out.talk(&format!("windlass rollout watch {id}")),
+    }
+    Ok(Exit::Done)
+}
+
+async fn retry(invocation: &Invocation, act: RolloutAct, follow: &Follow) -> Result {
+    let client = invocation.connect().await?;
+    let request = RolloutRequest { id: act.id.clone(), reason: act.reason };
+    let subject = format!("cannot retry rollout {}", act.id);
+    let rollout = client.ask(&subject, client.rollouts.clone().retry(request)).await?;
+    deploy::started(invocation, &client, rollout, follow).await
+}
+
+async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
+    let out = &invocation.out;
+    let client = invocation.connect().await?;
+    let rollouts = fetch(&client, app.clone(), false, limit).await?;
+    match out.format {
+        Format::Name => rollouts.iter().try_for_each(|r| out.line(&r.id))?,
+        format if format.is_structured() => {
+            out.list(&json::rollout_list(&rollouts), "rollouts", "Rollout")?
+        }
+        _ if rollouts.is_empty() => out.talk(&format!("{app} has no rollouts")),
+        _ => {
+            let rows: Vec<Vec<String>> = rollouts
+                .iter()
+                .map(|r| {
+                    let to = r.to.clone().unwrap_or_default();
+                    let (done, all) = summary::confirmed(r);
+                    let failure = r.failure.lines().next().unwrap_or_default().to_owned();
+                    vec![
+                        r.revision.to_string(),
+                        to.version,
+                        text::short_digest(&to.digest).to_owned(),
+                        r.started_by.clone(),
+                        text::ago(r.started_at_ms),
+                        style::word(&r.state),
+                        format!("{done}/{all}"),
+                        r.id.clone(),
+                        if failure.is_empty() { r.reason.clone() } else { failure },
+                    ]
+                })
+                .collect();
+            let header = ["REV", "VERSION", "BUNDLE", "BY", "WHEN", "STATE", "HOSTS", "ROLLOUT", "WHY"];
+            out.data(&table::render(&header, &rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,180 @@
+//! `windlass status`: apps, open rollouts and sick hosts on one screen.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use windlass_proto::rpc::{AppStatus, Host, InfoRequest, ListHostsRequest, ListRolloutsRequest, Rollout};
+
+use crate::args::Status;
+use crate::error::{ExpectedError, Result};
+use crate::exit::Exit;
+use crate::invocation::Invocation;
+use crate::output::{Format, json as kinds, style, table, text};
+use crate::spec::near;
+use crate::watch::summary;
+
+/// Shows the fleet.
+pub async fn run(invocation: &Invocation, args: Status) -> Result {
+    let out = &invocation.out;
+    let client = invocation.connect().await?;
+    let subject = "cannot read the fleet's status";
+    let info = client.ask(subject, client.fleet.clone().info(InfoRequest {})).await?;
+    let request = ListHostsRequest { selector: String::new() };
+    let hosts = client.ask(subject, client.fleet.clone().list_hosts(request)).await?.hosts;
+    let request = ListRolloutsRequest { app: String::new(), open_only: true, limit: 0 };
+    let rollouts = client.ask(subject, client.rollouts.clone().list(request)).await?.rollouts;
+    let mut apps = summarise(&hosts, &rollouts);
+    if let Some(app) = &args.app {
+        if !apps.contains_key(app.as_str()) {
+            let meant =
+                near(app, apps.keys().copied()).map(|m| format!(", did you mean {m:?}?")).unwrap_or_default();
+            return Err(
+                ExpectedError::failed(format!("no host has an app {app:?}{meant}")).hint("windlass status")
+            );
+        }
+        apps.retain(|name, _| *name == app);
+    }
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in &hosts {
+        *states.entry(host.state.as_str()).or_default() += 1;
+    }
+    if out.format == Format::Name {
+        apps.keys().try_for_each(|name| out.line(name))?;
+        return Ok(Exit::Done);
+    }
+    if out.format.is_structured() {
+        let all: Value = apps.values().map(App::json).collect();
+        let states: Value =
+            states.iter().map(|(s, n)| ((*s).to_owned(), json!(n))).collect::<serde_json::Map<_, _>>().into();
+        out.list(
+            &kinds::wrap(
+                "Status",
+                json!({ "fleet": info.fleet, "epoch": info.epoch, "hosts": { "total": hosts.len(), "states": states }, "apps": all }),
+            ),
+            "apps",
+            "App",
+        )?;
+        return Ok(Exit::Done);
+    }
+    if apps.is_empty() {
+        out.talk("no app runs yet; windlass deploy");
+    } else {
+        let rows: Vec<Vec<String>> = apps.values().map(App::row).collect();
+        out.data(&table::render(&["APP", "RELEASE", "HOSTS", "HEALTH", "ROLLOUT"], &rows))?;
+        out.line("")?;
+    }
+    let counts: Vec<String> = states.iter().map(|(state, n)| format!("{n} {}", style::word(state))).collect();
+    out.line(&format!(
+        "fleet {}, {}: {}",
+        info.fleet,
+        text::count(hosts.len(), "host"),
+        if counts.is_empty() { "none enrolled".into() } else { counts.join(", ") }
+    ))?;
+    for host in hosts.iter().filter(|h| matches!(h.state.as_str(), "silent" | "quarantined")) {
+        let heard = text::ago(host.last_seen_ms);
+        out.line(&format!(
+            "  {}  {}, last heard {heard}; windlass why {}",
+            host.name,
+            style::word(&host.state),
+            host.name
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+struct App<'a> {
+    name: &'a str,
+    /// Hosts by the version they run.
+    versions: BTreeMap<&'a str, usize>,
+    hosts: usize,
+    sick: Vec<(&'a str, String)>,
+    rollout: Option<&'a Rollout>,
+}
+
+fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str, App<'a>> {
+    let mut apps: BTreeMap<&str, App<'_>> = BTreeMap::new();
+    let new = |name| App { name, versions: BTreeMap::new(), hosts: 0, sick: Vec::new(), rollout: None };
+    for host in hosts {
+        for status in &host.apps {
+            let app = apps.entry(&status.app).or_insert_with(|| new(&status.app));
+            let Some(release) = kinds::running(status) else { continue };
+            app.hosts += 1;
+            *app.versions.entry(&release.version).or_default() += 1;
+            if let Some(word) = sickness(host, status) {
+                app.sick.push((&host.name, word));
+            }
+        }
+    }
+    for rollout in rollouts {
+        apps.entry(&rollout.app).or_insert_with(|| new(&rollout.app)).rollout = Some(rollout);
+    }
+    apps
+}
+
+fn sickness(host: &Host, status: &AppStatus) -> Option<String> {
+    let phase = kinds::phase(status.phase);
+    let settled = matches!(phase, "idle" | "confirmed" | "reverted" | "failed");
+    match host.state.as_str() {
+        "silent" => Some("silent".into()),
+        _ if phase == "quarantined" => Some("quarantined".into()),
+        _ if settled && !status.attested.as_ref().is_some_and(|a| a.ok) => {
+            Some("not running its release".into())
+        }
+        _ => None,
+    }
+}
+
+impl App<'_> {
+    /// The version most hosts run, and the others in brackets.
+    fn release(&self) -> String {
+        let mut versions: Vec<(&str, usize)> = self.versions.iter().map(|(v, n)| (*v, *n)).collect();
+        versions.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        match versions.as_slice() {
+            [] => "-".into(),
+            [(one, _)] => (*one).into(),
+            [(most, _), others @ ..] => {
+                let others: Vec<String> = others.iter().map(|(v, n)| format!("{v} on {n}")).collect();
+                format!("{most} ({})", others.join(", "))
+            }
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let health = match self.sick.as_slice() {
+            [] if self.hosts == 0 => "-".to_owned(),
+            [] => style::word("ok"),
+            sick => {
+                let shown: Vec<String> =
+                    sick.iter().take(3).map(|(host, word)| format!("{host} {word}")).collect();
+                let more =
+                    if sick.len() > 3 { format!(" and {} more", sick.len() - 3) } else { String::new() };
+                style::paint(style::BAD, &format!("{} sick: {}{more}", sick.len(), shown.join(", ")))
+            }
+        };
+        let rollout = self.rollout.map_or("-".to_owned(), |r| {
+            let batch = r.batches.iter().find(|b| b.state == "running").map_or(0, |b| b.index);
+            let batch =
+                if batch == 0 { String::new() } else { format!(", batch {batch} of {}", r.batches.len()) };
+            let paused = if r.conditions.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", r.conditions.join(", "))
+            };
+            format!("{}  {} {}{batch}{paused}", r.id, summary::title(r), style::word(&r.state))
+        });
+        let well = self.hosts - self.sick.len();
+        vec![self.name.to_owned(), self.release(), format!("{well}/{}", self.hosts), health, rollout]
+    }
+
+    fn json(&self) -> Value {
+        let sick: Value =
+            self.sick.iter().map(|(host, word)| json!({ "host": host, "state": word })).collect();
+        json!({
+            "app": self.name,
+            "versions": self.versions.iter().map(|(v, n)| ((*v).to_owned(), json!(n))).collect::<serde_json::Map<_, _>>(),
+            "hosts": self.hosts,
+            "sick": sick,
+            "rollout": self.rollout.map(kinds::rollout),
+        })
+    }
+}
