@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`stage`] | the whole way, and what is left when it ends early |
+//! | [`failure`] | why it did not work, and whose fault that is |
 //! | [`accept`] | may this host take this release |
 //! | [`room`] | is there room for it |
 //! | [`fetch`] | envelope and chunks from the coordinator |
@@ -14,6 +15,7 @@
 
 pub mod accept;
 pub mod beneath;
+pub mod failure;
 pub mod fetch;
 pub mod intact;
 pub mod pool;
@@ -23,9 +25,10 @@ pub mod sources;
 pub mod stage;
 pub mod unpack;
 
+pub use failure::StageError;
 pub use fetch::Patience;
 pub(crate) use stage::staged_release;
-pub use stage::{Order, PolicyError, StageError, Staged, Stager};
+pub use stage::{Order, PolicyError, Staged, Stager};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 mod coordinator;
 mod hostile;
+mod numbers;
 mod on_the_way;
 mod whole;
 
