@@ -175,7 +175,12 @@ pub(crate) fn waiting_for(r: &Rollout) -> String {
         let all = listed(keep);
         let shown = all.iter().take(3).map(|name| {
             let host = &r.hosts[*name];
-            let what = if host.silent_since.is_some() { "silent" } else { host.phase.word() };
+            let down = host.outcome == Some(Outcome::Confirmed) && !host.is_on(r.target_of(host));
+            let what = match (host.silent_since.is_some(), down) {
+                (true, _) => "silent",
+                (_, true) => "confirmed, but not running it",
+                _ => host.phase.word(),
+            };
             let detail = if host.detail.is_empty() { String::new() } else { format!(": {}", host.detail) };
             format!("{name} ({what}{detail})")
         });
@@ -219,12 +224,14 @@ pub(crate) fn waiting_for(r: &Rollout) -> String {
             format!("pause_between {} after batch {}", r.spec.strategy.pause_between, batch + 1)
         }
         State::Progressing { batch, step: BatchStep::Deploying } => {
-            let own = &r.batches[batch];
-            let in_batch =
-                |host: &Host| own.iter().any(|name| r.hosts.get(name).is_some_and(|h| h.op == host.op));
+            let own = &r.batches[..=batch];
+            let in_batch = |host: &Host| {
+                own.iter().flatten().any(|name| r.hosts.get(name).is_some_and(|h| h.op == host.op))
+            };
+            let down = |host: &Host| host.outcome == Some(Outcome::Confirmed) && !host.is_on(&r.to);
             let flying = doing(&|host| host.in_flight());
             if flying.is_empty() {
-                doing(&|host| in_batch(host) && (host.part == Part::Stage || !host.is_on(&r.to)))
+                doing(&|host| in_batch(host) && (host.part == Part::Stage || down(host)))
             } else {
                 flying
             }
