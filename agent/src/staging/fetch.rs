@@ -234,11 +234,9 @@ impl Fetcher {
     ) -> Result<(), Attempt> {
         let requests = split(missing, REQUEST_CHUNKS / share, REQUEST_BYTES / share as u64);
         let in_flight = if share == 1 { IN_FLIGHT } else { 1 };
-        futures::stream::iter(requests)
-            .map(|request| self.request(unpacking, request))
-            .buffer_unordered(in_flight)
-            .try_collect::<()>()
-            .await
+        // Made here and not in the stream: a closure held by it would keep this future from being sent to a thread.
+        let requests: Vec<_> = requests.into_iter().map(|request| self.request(unpacking, request)).collect();
+        futures::stream::iter(requests).buffer_unordered(in_flight).try_collect::<()>().await
     }
 
     async fn request(&self, unpacking: &Arc<Unpacking>, chunks: &[(Digest, u32)]) -> Result<(), Attempt> {

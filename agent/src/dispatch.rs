@@ -1,0 +1,327 @@
+//! One app's lanes: what the machine asks for becomes tasks here, strictly one after the other where it is about what
+//! runs, and beside that where it is about fetching.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Channel;
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, OpId};
+use windlass_proto::release::ReleaseRef;
+use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
+
+use crate::backoff::Backoff;
+use crate::held;
+use crate::perform::{Brief, Host, Outcome, chain};
+use crate::probe::engine::{self, Sight};
+use crate::probe::{Target, Transcripts};
+use crate::runtime::Launch;
+use crate::runtime::process::{exited, in_words};
+use crate::session::{Bulk, BulkError};
+use crate::shim::order::Started;
+use crate::staging::fetch::FetchError;
+use crate::staging::{Order, StageError, Stager};
+use crate::store::Change;
+
+/// For so long a release that does not arrive is tried again.
+const STAGE_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Between two attempts to reach a coordinator for fetching.
+const CONNECT: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+
+/// Where connections for fetching come from.
+#[async_trait]
+pub trait Uplink: std::fmt::Debug + Send + Sync {
+    /// A new connection.
+    async fn channel(&self) -> Result<Channel, BulkError>;
+}
+
+#[async_trait]
+impl Uplink for Bulk {
+    async fn channel(&self) -> Result<Channel, BulkError> {
+        Self::channel(self).await
+    }
+}
+
+/// What a task found, for the driver.
+#[derive(Debug)]
+pub struct Found {
+    /// Of this app.
+    pub app: AppName,
+    /// What.
+    pub finding: Finding,
+}
+
+/// See [`Found`].
+#[derive(Debug)]
+pub enum Finding {
+    /// For the machine.
+    Outcome(Outcome),
+    /// For people: what a probe is at.
+    Detail(String),
+}
+
+/// What all lanes share.
+#[derive(Debug, Clone)]
+pub struct Yard {
+    /// What effects work with.
+    pub host: Arc<Host>,
+    /// Brings releases here.
+    pub stager: Arc<Stager>,
+    /// The way to the coordinator.
+    pub uplink: Arc<dyn Uplink>,
+    /// How many releases may be staged at once.
+    pub slots: Arc<Semaphore>,
+    /// To the driver.
+    pub found: mpsc::Sender<Found>,
+}
+
+/// The lanes of one app.
+#[derive(Debug)]
+pub struct Lanes {
+    app: AppName,
+    yard: Yard,
+    job: Option<Job>,
+    staging: Option<StageJob>,
+    probing: Option<AbortOnDropHandle<()>>,
+    watcher: Option<AbortOnDropHandle<()>>,
+    transcripts: Arc<Transcripts>,
+    keep: Arc<Mutex<Vec<Digest>>>,
+}
+
+#[derive(Debug)]
+struct Job {
+    turn: u64,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct StageJob {
+    op: OpId,
+    cancel: CancellationToken,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Lanes {
+    /// An app's lanes, with nothing on them.
+    pub fn new(app: AppName, yard: Yard) -> Self {
+        Self {
+            app,
+            yard,
+            job: None,
+            staging: None,
+            probing: None,
+            watcher: None,
+            transcripts: Arc::default(),
+            keep: Arc::default(),
+        }
+    }
+
+    /// Begins what a step asks for. `state` is the step's, durable by now; `contact` is the contact with the coordinator
+    /// in words.
+    pub fn dispatch(&mut self, state: &State, effects: Vec<Effect>, contact: &str) {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = state.keep();
+        if let Some(job) = self.job.as_ref().filter(|job| job.turn != state.turn) {
+            job.cancel.cancel();
+        }
+        let mut in_order = Vec::new();
+        for effect in effects {
+            tracing::debug!(app = %self.app, turn = state.turn, effect = effect.name(), "effect begins");
+            match effect {
+                Effect::Stage { op, release } => self.stage(state, op, release),
+                Effect::CancelStage { op } => {
+                    if let Some(job) = self.staging.take_if(|job| job.op == op) {
+                        job.cancel.cancel();
+                    }
+                }
+                Effect::Probe { release, checks } => self.probe(state.probe_turn, release, checks),
+                Effect::StopProbes => self.probing = None,
+                // The driver's.
+                Effect::Redial => {}
+                other => {
+                    debug_assert_eq!(other.lane(), Lane::Host);
+                    in_order.push(other);
+                }
+            }
+        }
+        if state.run_turn == 0 {
+            self.watcher = None;
+        }
+        if !in_order.is_empty() {
+            self.begin(state, in_order, contact);
+        }
+    }
+
+    /// Performs effects in order, after what is still being done has ended or noticed that it is cancelled.
+    fn begin(&mut self, state: &State, effects: Vec<Effect>, contact: &str) {
+        let operation = state.operation.as_ref();
+        let brief = Brief {
+            app: self.app.clone(),
+            turn: state.turn,
+            to: operation.map(|operation| operation.to.clone()),
+            reason: operation.map(|operation| operation.reason.clone()).unwrap_or_default(),
+            contact: contact.to_owned(),
+            transcripts: self.transcripts.clone(),
+            keep: self.keep.clone(),
+        };
+        let before = self.job.take().map(|job| job.task);
+        let (host, found, cancel) =
+            (self.yard.host.clone(), self.yard.found.clone(), CancellationToken::new());
+        let cancelled = cancel.clone();
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                // A panic in there was told by the runtime; what it leaves undone has a deadline in the machine.
+                let _ = before.await;
+            }
+            for effect in effects {
+                let outcome = if is_cancellable(&effect) {
+                    cancelled.run_until_cancelled(host.perform(&brief, effect)).await.flatten()
+                } else {
+                    host.perform(&brief, effect).await
+                };
+                if let Some(outcome) = outcome {
+                    let finding = Finding::Outcome(outcome);
+                    let _ = found.send(Found { app: brief.app.clone(), finding }).await;
+                }
+            }
+        });
+        self.job = Some(Job { turn: state.turn, cancel, task });
+    }
+
+    /// Watches a process that was started or adopted under this turn, from now on.
+    pub fn watch(&mut self, turn: u64, process: Box<Started>) {
+        let (app, found, run) =
+            (self.app.clone(), self.yard.found.clone(), self.yard.host.run_dir(&self.app));
+        self.watcher = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let exit = exited(&run, &process).await;
+            let how = exit.as_ref().map_or_else(|| "it vanished".to_owned(), |exit| in_words(Some(exit)));
+            tracing::warn!(%app, pid = process.app.pid, how, "app ended");
+            let outcome = Outcome { event: Event::AppExited { turn, how }, process: None };
+            let _ = found.send(Found { app, finding: Finding::Outcome(outcome) }).await;
+        })));
+    }
+
+    fn probe(&mut self, turn: u64, release: ReleaseRef, checks: Checks) {
+        let (app, found, host) = (self.app.clone(), self.yard.found.clone(), self.yard.host.clone());
+        let transcripts = self.transcripts.clone();
+        self.probing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let loading = host.clone();
+            let launch = tokio::task::spawn_blocking(move || loading.launch(&release)).await;
+            let Ok(Ok(launch)) = launch else {
+                // Not to be told healthy is enough: the machine's deadlines take it from there.
+                tracing::error!(%app, "release cannot be read, so it cannot be probed");
+                return;
+            };
+            let target = Target { host: host.context.clone(), launch: Launch::clone(&launch) };
+            let wrap = move |sight| {
+                let finding = match sight {
+                    Sight::Health(health) => {
+                        let event = Event::Health { turn, health };
+                        Finding::Outcome(Outcome { event, process: None })
+                    }
+                    Sight::Detail(text) => Finding::Detail(text),
+                };
+                Found { app: app.clone(), finding }
+            };
+            let _probing = engine::begin(target, checks, transcripts, found, wrap);
+            std::future::pending::<()>().await;
+        })));
+    }
+
+    fn stage(&mut self, state: &State, op: OpId, release: ReleaseRef) {
+        let order = Order {
+            op: op.clone(),
+            release: release.clone(),
+            rollback: state.operation.as_ref().is_some_and(|operation| operation.rollback),
+            confirmed_here: state.was_confirmed(&release),
+            seen: state.counter,
+        };
+        let cancel = CancellationToken::new();
+        let (yard, cancelled) = (self.yard.clone(), cancel.clone());
+        let task = tokio::spawn(async move {
+            let Ok(_slot) = yard.slots.clone().acquire_owned().await else { return };
+            let _ = yard.found.send(staging(&order, Staging::Started)).await;
+            let news = match stage(yard.clone(), order.clone(), cancelled.clone()).await {
+                Ok(()) => Staging::Done,
+                Err(error) => {
+                    tracing::warn!(op = %order.op, reason = error.reason(), "staging failed");
+                    Staging::Failed { fault: error.fault(), reason: error.reason() }
+                }
+            };
+            if !cancelled.is_cancelled() {
+                let _ = yard.found.send(staging(&order, news)).await;
+            }
+        });
+        self.staging = Some(StageJob { op, cancel, _task: AbortOnDropHandle::new(task) });
+    }
+
+    /// Lets what must not be left half done come to its end.
+    pub async fn finish(mut self) {
+        self.staging = None;
+        self.probing = None;
+        self.watcher = None;
+        if let Some(job) = self.job.take() {
+            job.cancel.cancel();
+            let _ = job.task.await;
+        }
+    }
+}
+
+/// Waiting can be given up at any point; doing something must come to its end, or nobody knows what was done.
+const fn is_cancellable(effect: &Effect) -> bool {
+    matches!(effect, Effect::Drain { .. } | Effect::Stop { .. } | Effect::Smoke { .. })
+}
+
+fn staging(order: &Order, news: Staging) -> Found {
+    let event = Event::Staging { op: order.op.clone(), news };
+    let finding = Finding::Outcome(Outcome { event, process: None });
+    Found { app: order.release.app.clone(), finding }
+}
+
+/// Stages a release, over as many connections as it takes.
+async fn stage(yard: Yard, order: Order, cancel: CancellationToken) -> Result<(), StageError> {
+    let begun = Instant::now();
+    let mut attempt = 0;
+    loop {
+        let Some(connected) = cancel.run_until_cancelled(yard.uplink.channel()).await else {
+            return Err(StageError::Fetch(FetchError::Cancelled));
+        };
+        let problem = match connected {
+            Err(error) => chain(&error),
+            Ok(channel) => match yard.stager.stage(channel, &order, cancel.clone()).await {
+                Ok(_) => break,
+                Err(error @ StageError::Fetch(FetchError::Interrupted { .. })) => {
+                    if begun.elapsed() > STAGE_PATIENCE {
+                        return Err(error);
+                    }
+                    attempt = 0;
+                    error.reason()
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        tracing::info!(op = %order.op, reason = problem, "fetching is tried again");
+        attempt += 1;
+        let pause = sleep(CONNECT.wait(attempt, rand::random()));
+        if cancel.run_until_cancelled(pause).await.is_none() {
+            return Err(StageError::Fetch(FetchError::Cancelled));
+        }
+    }
+    let (host, release) = (yard.host.clone(), order.release.clone());
+    let remembered =
+        tokio::task::spawn_blocking(move || match held::row(&host.layout, &release.app, &release.digest) {
+            Ok(row) => host.remember(vec![Change::Put(row)]),
+            Err(error) => {
+                tracing::warn!(app = %release.app, error = chain(&error), "staged release not remembered")
+            }
+        });
+    remembered.await?;
+    Ok(())
+}

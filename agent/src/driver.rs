@@ -1,0 +1,320 @@
+//! The one loop of the agent: an event, a step of the machine, the journal, the effects, the status.
+//!
+//! The `select!` only makes an input; [`Driver::handle`] deals with it and never waits for anything but the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use windlass_proto::id::{AppName, OpId};
+use windlass_proto::phase::Phase;
+use windlass_proto::time::Span;
+use windlass_release::{BootTime, Effect, Event, Now, Refused, State, status, step};
+
+use crate::clock;
+use crate::dispatch::{Finding, Found, Lanes, Yard};
+use crate::exchange::{FromSession, Order, Published};
+use crate::perform::chain;
+use crate::recover::{Ledger, Left};
+use crate::store::{Change, HistoryRow};
+
+/// Most apps that one host takes: their states must fit the journal together.
+const APPS: usize = 64;
+
+/// Longest sleep: the boot clock goes on in suspend, the runtime's timers do not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Pause after the journal refused a step.
+const REFUSED_FOR: Span = Span::secs(1);
+
+/// How long effects may take to come to an end when the agent does.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Owns the states of all apps.
+#[derive(Debug)]
+pub struct Driver {
+    apps: BTreeMap<AppName, App>,
+    ledger: Ledger,
+    yard: Yard,
+    orders: mpsc::Receiver<FromSession>,
+    found: mpsc::Receiver<Found>,
+    published: watch::Sender<Published>,
+    contact: Option<BootTime>,
+    /// The journal refused a step: nothing that is due is tried again before then.
+    refused_until: BootTime,
+}
+
+#[derive(Debug)]
+struct App {
+    state: State,
+    lanes: Lanes,
+    detail: String,
+}
+
+/// Something to deal with.
+enum Input {
+    Session(FromSession),
+    Found(Found),
+    Timer,
+}
+
+impl Driver {
+    /// A driver that has taken up again whatever was left; effects are under way and the status is published.
+    pub fn new(
+        ledger: Ledger,
+        left: Vec<Left>,
+        yard: Yard,
+        orders: mpsc::Receiver<FromSession>,
+        found: mpsc::Receiver<Found>,
+        published: watch::Sender<Published>,
+    ) -> Self {
+        let mut driver = Self {
+            apps: BTreeMap::new(),
+            ledger,
+            yard,
+            orders,
+            found,
+            published,
+            contact: None,
+            refused_until: BootTime(0),
+        };
+        for Left { state, same_boot } in left {
+            let app = state.app.clone();
+            tracing::info!(%app, phase = %state.phase(), same_boot, "app recovered");
+            driver.adopt(state);
+            driver.step(&app, Event::Recovered { same_boot });
+        }
+        driver
+    }
+
+    /// Runs until `stop`; then lets effects come to an end. Applications go on.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = self.pause();
+            let input = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(found) = self.found.recv() => Input::Found(found),
+                Some(order) = self.orders.recv() => Input::Session(order),
+                () = sleep(pause) => Input::Timer,
+            };
+            self.handle(input);
+        }
+        let lanes = self.apps.into_values().map(|app| app.lanes.finish());
+        // What they find now has no listener; it is found again at the next start.
+        drop(self.found);
+        if timeout(END_WITHIN, futures::future::join_all(lanes)).await.is_err() {
+            tracing::warn!("effects did not end in time; they are taken up at the next start");
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Session(order) => self.order(order),
+            Input::Found(Found { app, finding: Finding::Detail(text) }) => {
+                if let Some(app) = self.apps.get_mut(&app) {
+                    app.detail = text;
+                }
+            }
+            Input::Found(Found { app, finding: Finding::Outcome(outcome) }) => {
+                let stepped = self.step(&app, outcome.event);
+                if let (true, Some(process), Some(app)) = (stepped, outcome.process, self.apps.get_mut(&app))
+                {
+                    app.lanes.watch(app.state.run_turn, process);
+                }
+            }
+            Input::Timer => {
+                let now = BootTime(clock::boot_ms());
+                let due = |app: &&App| app.state.wake_at().is_some_and(|at| at <= now);
+                let due: Vec<_> = self.apps.values().filter(due).map(|app| app.state.app.clone()).collect();
+                for app in due {
+                    self.step(&app, Event::Tick);
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, FromSession { opened_at, received_at, order }: FromSession) {
+        // Whatever comes is proof of contact with somebody, but only a lease is with one who leads.
+        match order {
+            Order::Lease => self.contact = Some(received_at),
+            Order::Assign(assign) => {
+                let app = assign.to.app.clone();
+                if self.is_fenced(assign.epoch) || !self.make_room(&app) {
+                    return;
+                }
+                self.step(&app, Event::Assign(*assign));
+            }
+            Order::Permit { op, epoch, ttl } => {
+                let expires = received_at.after(ttl);
+                self.of_operation(epoch, &op, |op| Event::Permit { op, epoch, expires });
+            }
+            Order::Confirm { op, epoch } => {
+                let session_opened_at = opened_at;
+                self.of_operation(epoch, &op, |op| Event::Confirm { op, epoch, session_opened_at });
+            }
+            Order::Abort { op, epoch, reason } => {
+                self.of_operation(epoch, &op, |op| Event::Abort { op, epoch, reason });
+            }
+            Order::ReleaseQuarantine { app, reason } => {
+                tracing::info!(%app, reason, "quarantine released by an operator");
+                self.step(&app, Event::ReleaseQuarantine);
+            }
+        }
+    }
+
+    fn of_operation(&mut self, epoch: u64, op: &OpId, event: impl FnOnce(OpId) -> Event) {
+        if self.is_fenced(epoch) {
+            return;
+        }
+        let has_it = |app: &&App| app.state.operation.as_ref().is_some_and(|operation| operation.op == *op);
+        match self.apps.values().find(has_it).map(|app| app.state.app.clone()) {
+            Some(app) => {
+                self.step(&app, event(op.clone()));
+            }
+            None => tracing::info!(%op, "order for an operation that is not here"),
+        }
+    }
+
+    /// An epoch is the host's, whichever app it was obeyed for.
+    fn is_fenced(&self, given: u64) -> bool {
+        let highest = self.highest_epoch();
+        if given < highest {
+            let refused = Refused::Fenced { given, highest };
+            tracing::warn!(%refused, "order refused");
+        }
+        given < highest
+    }
+
+    fn highest_epoch(&self) -> u64 {
+        self.apps.values().map(|app| app.state.epoch).max().unwrap_or(0)
+    }
+
+    fn make_room(&mut self, app: &AppName) -> bool {
+        if self.apps.contains_key(app) {
+            return true;
+        }
+        if self.apps.len() >= APPS {
+            tracing::error!(%app, most = APPS, "this host has as many apps as it takes");
+            return false;
+        }
+        if let Err(error) = self.yard.host.layout.create_app(app) {
+            tracing::error!(%app, error = chain(&error), "order refused");
+            return false;
+        }
+        self.adopt(State::new(app.clone()));
+        true
+    }
+
+    fn adopt(&mut self, state: State) {
+        let lanes = Lanes::new(state.app.clone(), self.yard.clone());
+        self.apps.insert(state.app.clone(), App { state, lanes, detail: String::new() });
+    }
+
+    /// One step of one app: decide, make durable, act, tell. Says whether the event counted.
+    fn step(&mut self, name: &AppName, event: Event) -> bool {
+        let now = Now { boot: BootTime(clock::boot_ms()), wall: clock::wall(), contact: self.contact };
+        let Some(app) = self.apps.get_mut(name) else { return false };
+        let shown = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{event:?}"));
+        let next = match step(&app.state, event, now) {
+            Ok(next) => next,
+            Err(Refused::NothingDue) => return false,
+            Err(refused @ (Refused::Overtaken { .. } | Refused::NotNow(_))) => {
+                tracing::debug!(app = %name, %refused, event = shown, "event refused");
+                return false;
+            }
+            Err(refused) => {
+                tracing::warn!(app = %name, %refused, phase = %app.state.phase(), "event refused");
+                return false;
+            }
+        };
+        let (before, after) = (app.state.phase(), next.state.phase());
+        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {
+            let error = chain(&error);
+            if !may_go_unrecorded(before, after) {
+                tracing::error!(app = %name, error, phase = %before, "step not taken: it cannot be made durable");
+                self.refused_until = now.boot.after(REFUSED_FOR);
+                return false;
+            }
+            tracing::error!(app = %name, error, phase = %after, "step taken although it cannot be made durable");
+        }
+        if before != after {
+            tracing::info!(app = %name, from = %before, phase = %after, event = shown, "phase");
+            app.detail.clear();
+        }
+        let ended = ending(&app.state, &next.state);
+        app.state = next.state;
+        let redial = next.effects.contains(&Effect::Redial);
+        app.lanes.dispatch(&app.state, next.effects, &in_words(now));
+        if let Some(row) = ended {
+            let host = self.yard.host.clone();
+            // Nobody waits for the row, and nothing depends on it.
+            drop(tokio::task::spawn_blocking(move || host.remember(vec![Change::Ended(row)])));
+        }
+        self.publish(name, redial);
+        true
+    }
+
+    fn publish(&self, name: &AppName, redial: bool) {
+        let Some(app) = self.apps.get(name) else { return };
+        let observed = tokio::task::block_in_place(|| self.yard.host.observe(&app.state));
+        let mut status = status(&app.state, observed);
+        if !app.detail.is_empty() {
+            status.detail.clone_from(&app.detail);
+        }
+        let highest_epoch = self.highest_epoch();
+        self.published.send_modify(|published| {
+            published.apps.insert(name.clone(), Arc::new(status));
+            published.highest_epoch = highest_epoch;
+            published.redials += u64::from(redial);
+        });
+    }
+
+    /// Until the next deadline of any app.
+    fn pause(&self) -> Duration {
+        let now = BootTime(clock::boot_ms());
+        let next = self.apps.values().filter_map(|app| app.state.wake_at()).min();
+        let next = next.map(|at| at.max(self.refused_until));
+        next.map_or(LONGEST_SLEEP, |at| at.since(now).std().min(LONGEST_SLEEP))
+    }
+}
+
+/// Going back must work with a broken disk; going forward must not.
+const fn may_go_unrecorded(before: Phase, after: Phase) -> bool {
+    match after {
+        Phase::Undraining | Phase::Failed | Phase::Reverting | Phase::Reverted | Phase::Quarantined => true,
+        // The supervision of what is confirmed.
+        Phase::Confirmed | Phase::Idle => before as u8 == after as u8,
+        _ => false,
+    }
+}
+
+/// The row of history that a step makes, if it ends an operation.
+fn ending(before: &State, after: &State) -> Option<HistoryRow> {
+    let operation = after.operation.as_ref()?;
+    let outcome = operation.outcome?;
+    let known = before.operation.as_ref().filter(|former| former.op == operation.op);
+    if known.is_some_and(|former| former.outcome == Some(outcome)) {
+        return None;
+    }
+    Some(HistoryRow {
+        op: operation.op.clone(),
+        rollout: operation.rollout.clone(),
+        release: operation.to.clone(),
+        from: operation.from.clone(),
+        ended_at: after.since,
+        outcome,
+        fault: operation.fault,
+        reason: operation.reason.clone(),
+    })
+}
+
+fn in_words(now: Now) -> String {
+    match now.contact {
+        Some(at) => format!("last lease {} ago", now.boot.since(at)),
+        None => "no lease since the agent started".to_owned(),
+    }
+}
