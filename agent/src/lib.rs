@@ -58,6 +58,7 @@ pub mod session;
 pub mod shim;
 pub mod sockets;
 pub mod staging;
+pub mod storage;
 pub mod store;
 pub mod variables;
 

@@ -1,0 +1,76 @@
+//! Brings up everything that the agent keeps on disk, in the order in which one part helps the next.
+
+use std::time::SystemTime;
+
+use crate::held;
+use crate::journal::{Journal, JournalError, Recovered};
+use crate::layout::{CreateError, Layout};
+use crate::retain;
+use crate::staging::remains;
+use crate::store::{self, Opened};
+
+/// What was brought up.
+#[derive(Debug)]
+pub struct Storage {
+    /// The journal; its lock keeps a second agent out.
+    pub journal: Journal,
+    /// What the journal said.
+    pub recovered: Recovered,
+    /// The store, and how it came up. It always comes up.
+    pub store: Opened,
+}
+
+/// Why the agent cannot start on this state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A directory cannot be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Opens journal and store and clears up after an agent that ended in the middle of something. Blocks, seconds at worst;
+/// `now` is the wall clock.
+pub fn open(layout: &Layout, now: SystemTime) -> Result<Storage, StorageError> {
+    layout.create()?;
+    let (journal, recovered) = Journal::open(layout.state())?;
+    // Clutter is no reason not to start: the next staging says what is wrong with the disk.
+    if let Err(error) = remains::tidy(layout, now) {
+        tracing::warn!(%error, "staging directory not tidied");
+    }
+    if let Err(error) = retain::empty_trash(layout) {
+        tracing::warn!(%error, "trash not emptied");
+    }
+    let store = store::open(layout, &held::scan(layout));
+    Ok(Storage { journal, recovered, store })
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_proto::id::AppName;
+
+    use super::*;
+    use crate::store::Health;
+
+    #[test]
+    fn a_cluttered_directory_comes_up_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("state"), dir.path().join("run")).unwrap();
+        let app = AppName::new("shop").unwrap();
+        let mut storage = open(&layout, SystemTime::now()).unwrap();
+        storage.journal.append(&app, b"state".to_vec()).unwrap();
+        drop(storage);
+        for clutter in ["staging/op-1/tree/x", "trash/old.0/tree/y", "chunks/nonsense"] {
+            std::fs::create_dir_all(layout.state().join(clutter)).unwrap();
+        }
+        let storage = open(&layout, SystemTime::now()).unwrap();
+        assert_eq!(storage.recovered.latest.states[&app], b"state");
+        assert_eq!(storage.store.health, Health::Good);
+        for empty in [layout.staging(), layout.trash(), layout.chunks()] {
+            let left: Vec<_> = std::fs::read_dir(&empty).unwrap().map(|item| item.unwrap().path()).collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+}
