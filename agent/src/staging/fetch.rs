@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use windlass_proto::bundle::{Envelope, transit};
 use windlass_proto::digest::Digest;
 use windlass_proto::limits::{ENVELOPE_BYTES, MESSAGE_BYTES};
 use windlass_proto::phase::Fault;
@@ -139,6 +140,7 @@ pub struct Fetcher {
     received: Arc<AtomicU64>,
     /// One permit for each batch that may be written at once.
     writers: Arc<Semaphore>,
+    base: Option<Arc<Envelope>>,
 }
 
 impl Fetcher {
@@ -152,7 +154,14 @@ impl Fetcher {
             cancel,
             received: Arc::default(),
             writers: Arc::new(Semaphore::new(pool::width())),
+            base: None,
         }
+    }
+
+    /// With an envelope that this host has: the new one needs to bring only what differs.
+    #[must_use]
+    pub fn with_base(self, base: Option<Envelope>) -> Self {
+        Self { base: base.map(Arc::new), ..self }
     }
 
     /// Bytes received so far: envelope and compressed chunks with their names.
@@ -175,7 +184,8 @@ impl Fetcher {
     }
 
     async fn envelope_once(&self, what: &str) -> Result<Vec<u8>, Attempt> {
-        let request = FetchEnvelopeRequest { digest: self.release.to_string(), ..Default::default() };
+        let base = self.base.as_ref().map(|base| base.digest().to_string()).unwrap_or_default();
+        let request = FetchEnvelopeRequest { digest: self.release.to_string(), packed: true, base };
         let mut client = self.client.clone();
         let stream = self.patiently(what, client.fetch_envelope(request)).await?;
         let mut stream = stream.into_inner();
@@ -188,7 +198,15 @@ impl Fetcher {
             }
             bytes.extend_from_slice(&piece.data);
         }
-        Ok(bytes)
+        if !transit::is_packed(&bytes) {
+            return Ok(bytes);
+        }
+        let base = self.base.clone();
+        let unpacked = tokio::task::spawn_blocking(move || Envelope::unpack(&bytes, base.as_deref())).await;
+        match unpacked.map_err(|error| Attempt::Final(error.into()))? {
+            Ok(envelope) => Ok(envelope.encode()),
+            Err(error) => Err(Attempt::Broken(error.to_string())),
+        }
     }
 
     /// All chunks that `unpacking` misses.

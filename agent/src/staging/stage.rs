@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use windlass_proto::bundle::{AuthorPublicKey, EntryKind, Manifest, Trust, Verified};
+use windlass_proto::bundle::{AuthorPublicKey, EntryKind, Envelope, Manifest, Trust, Verified};
 use windlass_proto::id::OpId;
 use windlass_proto::release::ReleaseRef;
 
@@ -108,7 +108,10 @@ impl Stager {
                 already_held: true,
             });
         }
-        let fetcher = Fetcher::new(channel, order.release.digest, self.patience.clone(), cancel);
+        let (layout, app) = (self.layout.clone(), order.release.app.clone());
+        let base = blocking(move || Ok(envelope_here(&layout, &app))).await?;
+        let fetcher =
+            Fetcher::new(channel, order.release.digest, self.patience.clone(), cancel).with_base(base);
         let envelope = fetcher.envelope().await?;
         let result = self.fetch_and_unpack(&fetcher, order, envelope).await;
         let cleaner = self.clone();
@@ -296,8 +299,16 @@ pub(crate) fn staged_release(
 ) -> Option<(windlass_proto::id::AppName, windlass_proto::digest::Digest)> {
     let limit = windlass_proto::limits::ENVELOPE_BYTES as u64;
     let bytes = crate::file::read_bounded(&dir.join(ENVELOPE), limit).ok()?;
-    let envelope = windlass_proto::bundle::Envelope::decode(&bytes).ok()?;
+    let envelope = Envelope::decode(&bytes).ok()?;
     Some((envelope.unverified_manifest().ok()?.app, envelope.digest()))
+}
+
+/// The envelope of the release that is confirmed here: the likeliest to resemble the next one.
+fn envelope_here(layout: &Layout, app: &windlass_proto::id::AppName) -> Option<Envelope> {
+    let confirmed = crate::link::confirmed(layout, app).ok()??;
+    let limit = windlass_proto::limits::ENVELOPE_BYTES as u64;
+    let bytes = crate::file::read_bounded(&layout.envelope(app, &confirmed), limit).ok()?;
+    Envelope::decode(&bytes).ok()
 }
 
 struct CancelOnDrop(Arc<Unpacking>);

@@ -117,9 +117,15 @@ impl AgentService for Agents {
         request: Request<rpc::FetchEnvelopeRequest>,
     ) -> Result<Response<Self::FetchEnvelopeStream>, Status> {
         let id = host_of(&request)?;
-        let digest: Digest = request.into_inner().digest.parse().map_err(bad_request)?;
+        let request = request.into_inner();
+        let digest: Digest = request.digest.parse().map_err(bad_request)?;
         self.shared.driver.request(move |fleet| fleet.may_fetch(&id, &digest)).await?;
-        let envelope = self.shared.objects.envelope(&digest).await?;
+        let objects = &self.shared.objects;
+        let envelope = if request.packed {
+            self.shared.packed.get(objects, digest, request.base.parse().ok()).await?
+        } else {
+            objects.envelope(&digest).await?
+        };
         Ok(Response::new(pieces(envelope)))
     }
 

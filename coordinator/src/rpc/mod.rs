@@ -5,6 +5,7 @@ pub mod auth;
 pub mod bundle;
 pub mod fleet;
 pub mod index;
+pub mod packed;
 pub mod rollout;
 pub mod show;
 
@@ -18,6 +19,7 @@ use windlass_proto::limits::{MESSAGE_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::{self, ErrorKind};
 
 use self::index::Indexes;
+use self::packed::PackedEnvelopes;
 use crate::driver::Driver;
 use crate::fleet::Refusal;
 use crate::listen::Caller;
@@ -37,6 +39,8 @@ pub struct Shared {
     pub objects: Objects,
     /// Chunk lists of bundles.
     pub indexes: Indexes,
+    /// Envelopes as they travel to hosts.
+    pub packed: PackedEnvelopes,
     /// Ends all streams.
     pub stop: CancellationToken,
 }
@@ -44,7 +48,7 @@ pub struct Shared {
 impl Shared {
     /// What all services share.
     pub fn new(driver: Driver, objects: Objects, stop: CancellationToken) -> Self {
-        Self { driver, objects, indexes: Indexes::default(), stop }
+        Self { driver, objects, indexes: Indexes::default(), packed: PackedEnvelopes::default(), stop }
     }
 }
 

@@ -15,6 +15,11 @@ const MAGIC: &[u8; 4] = b"WLE1";
 const NO_BASE: Digest = Digest::from_bytes([0; 32]);
 const LEVEL: i32 = 3;
 
+/// Whether bytes are the travelling form; an older coordinator sends the JSON.
+pub fn is_packed(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 impl Envelope {
     /// The envelope's travelling form. With `base` it can be opened only by who has that envelope.
     pub fn pack(&self, base: Option<&Self>) -> io::Result<Vec<u8>> {
