@@ -137,8 +137,6 @@ impl App {
     /// Binds, loads and takes the lead.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
         let addresses = settings.state_dir.join("addresses.json");
-        // Nobody shall take a former run's addresses for this one's.
-        let _ = tokio::fs::remove_file(&addresses).await;
         let agents = bind("agents", "--agent-listen", settings.agent_listen).await?;
         let operators = bind("operators", "--operator-listen", settings.operator_listen).await?;
         let (state_dir, fleet_name) = (settings.state_dir.clone(), settings.fleet.clone());

@@ -181,9 +181,9 @@ impl Objects {
         self.get(&Path::from(format!("envelopes/{}", digest.hex()))).await
     }
 
-    /// Stores what a host froze before a revert.
+    /// Stores what a host froze before its first revert in a rollout; what came first stays.
     pub async fn put_evidence(&self, rollout: &str, host: &str, evidence: Bytes) -> Result<(), ObjectError> {
-        self.put_over(&Path::from(format!("evidence/{rollout}/{host}")), evidence).await
+        self.put_new(&Path::from(format!("evidence/{rollout}/{host}")), evidence).await.map(|_| ())
     }
 
     /// What a host froze before a revert, where there is such.

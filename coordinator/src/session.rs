@@ -69,6 +69,9 @@ impl Sessions {
             facts: hello.facts.map(facts),
             apps: apps.iter().map(|status| AppStatus { evidence: Vec::new(), ..status.clone() }).collect(),
         };
+        for status in &apps {
+            self.keep_evidence(&id, status).await;
+        }
         let (orders, receiver) = mpsc::channel(SESSION_QUEUE);
         let (down, stream) = mpsc::channel(SESSION_QUEUE);
         let host = id.clone();
@@ -93,8 +96,28 @@ impl Sessions {
         let _ = down.try_send(Ok(welcome));
         tracing::info!(host = %id, session = number, "session opened");
         let task = Session { id, number, sessions: self.clone(), down };
-        tokio::spawn(task.run(up, receiver, apps));
+        tokio::spawn(task.run(up, receiver));
         Ok(ReceiverStream::new(stream))
+    }
+
+    /// Stores evidence of a failure in a rollout that the host takes part in. Lost evidence is said again at Hello.
+    async fn keep_evidence(&self, id: &HostId, status: &AppStatus) {
+        let Some(rollout) = status.rollout.clone().filter(|_| !status.evidence.is_empty()) else { return };
+        let (id, wanted) = (id.clone(), rollout.clone());
+        let name = self.driver.ask(move |fleet| {
+            let wanted = fleet.wants_evidence(&id, &wanted);
+            fleet.enrolled(&id).ok().filter(|_| wanted).map(|host| host.record.name.clone())
+        });
+        let Ok(Some(name)) = name.await else { return };
+        match serde_json::to_vec(&bounded(&status.evidence)) {
+            Ok(bytes) => {
+                let stored = self.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
+                if let Err(error) = stored.await {
+                    tracing::error!(host = %name, %rollout, %error, "evidence not stored");
+                }
+            }
+            Err(error) => tracing::error!(host = %name, %error, "evidence does not encode"),
+        }
     }
 }
 
@@ -110,11 +133,7 @@ impl Session {
         self,
         mut up: Streaming<rpc::AgentMessage>,
         mut orders: mpsc::Receiver<rpc::CoordinatorMessage>,
-        greeted: Vec<AppStatus>,
     ) {
-        for status in greeted {
-            self.keep_evidence(&status).await;
-        }
         loop {
             let ended: Result<(), Status> = tokio::select! {
                 biased;
@@ -165,9 +184,9 @@ impl Session {
             Some(agent_message::Kind::Status(status)) => {
                 let status = AppStatus::try_from(status)?;
                 let bare = AppStatus { evidence: Vec::new(), ..status.clone() };
-                let current = self.sessions.driver.ask(move |fleet| fleet.report(&id, number, bare)).await?;
-                self.keep_evidence(&status).await;
-                current
+                // Evidence first: whoever hears of the failure then finds its reasons.
+                self.sessions.keep_evidence(&id, &status).await;
+                self.sessions.driver.ask(move |fleet| fleet.report(&id, number, bare)).await?
             }
             Some(agent_message::Kind::Hello(_)) => {
                 return Err(ErrorKind::Invalid.status("a session has one hello"));
@@ -178,27 +197,6 @@ impl Session {
         match current {
             true => Ok(()),
             false => Err(ErrorKind::StateMoved.status("another session of this host replaced this one")),
-        }
-    }
-
-    /// Stores evidence of a failure in a rollout that the host takes part in. Lost evidence is said again at Hello.
-    async fn keep_evidence(&self, status: &AppStatus) {
-        let Some(rollout) = status.rollout.clone().filter(|_| !status.evidence.is_empty()) else { return };
-        let (id, wanted) = (self.id.clone(), rollout.clone());
-        let name = self.sessions.driver.ask(move |fleet| {
-            let wanted = fleet.wants_evidence(&id, &wanted);
-            fleet.enrolled(&id).ok().filter(|_| wanted).map(|host| host.record.name.clone())
-        });
-        let Ok(Some(name)) = name.await else { return };
-        match serde_json::to_vec(&bounded(&status.evidence)) {
-            Ok(bytes) => {
-                let stored =
-                    self.sessions.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
-                if let Err(error) = stored.await {
-                    tracing::error!(host = %name, %rollout, %error, "evidence not stored");
-                }
-            }
-            Err(error) => tracing::error!(host = %name, %error, "evidence does not encode"),
         }
     }
 }
