@@ -105,8 +105,12 @@ async fn await_ready(record: &FleetRecord, client: &mut Client, since: i64) -> R
         return Ok(());
     }
     let names: Vec<&str> = waiting.iter().map(|host| host.name.as_str()).collect();
-    let mut error =
-        ExpectedError::failed(format!("not ready within {} s: {}", READY.as_secs(), names.join(", ")));
+    let within = if waiting.iter().any(|host| host.process().is_none()) {
+        String::new()
+    } else {
+        format!(" within {} s", READY.as_secs())
+    };
+    let mut error = ExpectedError::failed(format!("not ready{within}: {}", names.join(", ")));
     for host in waiting.iter().take(3) {
         let state = if host.process().is_some() { "is running" } else { "has ended" };
         error = error.cause(format!("the agent of {} {state}; {}", host.name, log_tail(&host.log, 8)));
