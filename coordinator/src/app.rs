@@ -244,11 +244,15 @@ type Guarded = tower::layer::util::Stack<TableLayer, tower::layer::util::Identit
 
 async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, AppError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|source| AppError::Set { what: "offer reflection", source: source.into() })?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let unset = |source: tonic_reflection::server::Error| AppError::Set {
+        what: "offer reflection",
+        source: source.into(),
+    };
     let fleets = Fleets { shared: shared.clone(), pki: pki.clone() };
     let rollouts = RolloutServiceServer::new(Rollouts(shared.clone()));
     let bundles = BundleServiceServer::new(Bundles(shared.clone()));
@@ -261,7 +265,9 @@ async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, 
         .add_service(rollouts.max_decoding_message_size(DECODE))
         .add_service(bundles.max_decoding_message_size(DECODE))
         .add_service(health_service)
-        .add_service(reflection))
+        .add_service(reflection().build_v1().map_err(unset)?)
+        // Python's client and older grpcurl know only this one.
+        .add_service(reflection().build_v1alpha().map_err(unset)?))
 }
 
 async fn serve(

@@ -66,6 +66,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/grpc.health.v1.Health/List", &[Operator]),
     ("/grpc.health.v1.Health/Watch", &[Operator]),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[Operator]),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &[Operator]),
 ];
 
 /// The role of a caller; `None` where certificate and door do not go together.
