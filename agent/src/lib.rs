@@ -30,6 +30,7 @@ pub mod backoff;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod dispatch;
 pub mod drain;
 pub mod driver;
