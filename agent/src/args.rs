@@ -1,11 +1,17 @@
 //! The agent's command line.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
+use crate::control::{self, ControlError};
+use crate::inspect::{inspect_text, releases_text};
+use crate::layout::Layout;
 use crate::log::LogFormat;
+use crate::stop_apps::stop_apps;
 
 /// windlass agent: installs releases on this host, runs them, and goes back by itself when they fail.
 #[derive(Debug, Parser)]
@@ -72,18 +78,75 @@ impl Args {
         }
         match self.verb {
             Verb::Run { config } => match crate::config::load(&config) {
-                Ok(_settings) => ExitCode::SUCCESS,
+                Ok(settings) => done(crate::app::run(settings)),
                 Err(error) => fail(&error, 2),
             },
+            Verb::Releases { state_dir, json } => {
+                show(&state_dir, json, control::releases_of, |apps| releases_text(apps))
+            }
+            Verb::Inspect { state_dir, json } => {
+                show(&state_dir, json, control::inspection_of, |apps| inspect_text(apps))
+            }
+            Verb::StopApps { config } => {
+                let layout = match crate::config::load(&config) {
+                    Ok(settings) => crate::app::layout_of(&settings),
+                    Err(error) => return fail(&error, 2),
+                };
+                match layout {
+                    Ok(layout) => done(stop_apps(&layout).map(|count| {
+                        tracing::info!(count, "applications stopped");
+                    })),
+                    Err(error) => fail(&error, 1),
+                }
+            }
             Verb::Shim { order, detached } => crate::shim::run(&order, detached),
-            _ => ExitCode::FAILURE,
         }
+    }
+}
+
+fn done<E: Error>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Prints what is asked about a state directory.
+#[expect(clippy::print_stdout, reason = "the answer is the verb's output")]
+fn show<T: Serialize>(
+    state_dir: &Path,
+    json: bool,
+    ask: impl Fn(&Layout) -> Result<T, ControlError>,
+    text: impl Fn(&T) -> String,
+) -> ExitCode {
+    if !state_dir.is_dir() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return fail(
+            &crate::file::at("read state directory (another: --state-dir DIR)", state_dir)(missing),
+            1,
+        );
+    }
+    // The run directory is looked at through `current` only where the agent says where it is; the default is the host's.
+    let layout = match Layout::new(state_dir, "/run/windlass") {
+        Ok(layout) => layout,
+        Err(error) => return fail(&error, 1),
+    };
+    match ask(&layout) {
+        Ok(answer) if json => {
+            println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => {
+            print!("{}", text(&answer));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
     }
 }
 
 /// Writes an error with its causes to stderr and returns the exit code to end with.
 #[expect(clippy::print_stderr, reason = "the one place where the program talks to whoever started it")]
-fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
     eprintln!("error: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

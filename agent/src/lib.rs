@@ -14,7 +14,7 @@
 //! ```
 //!
 //! * [`args`], [`config`], [`log`]: flags, the configuration file, what is written to stderr.
-//! * `app`: build, run and end of all tasks, in that order.
+//! * [`app`]: build, run and end of all tasks, in that order.
 //! * [`identity`], [`enrol`]: the host's key and certificate. [`session`]: the stream to a coordinator.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
@@ -24,6 +24,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod app;
 pub mod args;
 pub mod attest;
 pub mod backoff;
@@ -39,7 +40,6 @@ pub mod enrol;
 pub mod evidence;
 pub mod exchange;
 pub mod facts;
-
 pub mod file;
 pub mod held;
 pub mod identity;
@@ -59,6 +59,7 @@ pub mod session;
 pub mod shim;
 pub mod sockets;
 pub mod staging;
+pub mod stop_apps;
 pub mod storage;
 pub mod store;
 pub mod variables;

@@ -1,0 +1,236 @@
+//! The agent as a whole: built, run and ended, in that order.
+//!
+//! Build: configuration → state directory and its lock → journal, store, recovery → socket. Run: session, renewal, driver
+//! and socket as tasks of one tracker. End: SIGTERM or SIGINT stops these, never an application.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::config::Settings;
+use crate::control::{Control, ControlError, Sources};
+use crate::dispatch::Yard;
+use crate::driver::Driver;
+use crate::enrol::EnrolError;
+use crate::exchange::Published;
+use crate::file::FileError;
+use crate::identity::Vault;
+use crate::layout::Layout;
+use crate::perform::Host;
+use crate::recover::Ledger;
+use crate::runtime::{HostContext, Runtimes};
+use crate::session::{Bulk, Link, LinkState, renewal};
+use crate::staging::{Patience, PolicyError, Stager};
+use crate::storage::{self, StorageError};
+
+/// Orders that wait for the driver.
+const ORDERS: usize = 256;
+
+/// Findings that wait for the driver.
+const FINDINGS: usize = 256;
+
+/// Releases staged at once: one at a time uses the link and the disk well enough.
+const STAGINGS: usize = 2;
+
+/// How long tasks may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often systemd is told how it goes.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// The program that has the hidden verb `shim`: this one, even after its file was replaced.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Why the agent does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No runtime.
+    #[error("cannot start the agent's threads")]
+    Threads(#[source] std::io::Error),
+    /// The kernel does not say which boot this is.
+    #[error("cannot read the boot id from /proc")]
+    BootId(#[source] std::io::Error),
+    /// Paths cannot be made absolute.
+    #[error("cannot use the state directory {}", path.display())]
+    Paths {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The state directory.
+    #[error("cannot use the state directory {}", path.display())]
+    Storage {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: StorageError,
+    },
+    /// The identity directory.
+    #[error("cannot keep the host's identity")]
+    Identity(#[source] FileError),
+    /// The author keys.
+    #[error("cannot use the host's policy")]
+    Policy(#[source] PolicyError),
+    /// The local socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Signals cannot be received.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+    /// The host cannot take part in the fleet.
+    #[error("cannot enrol this host")]
+    Enrol(#[source] EnrolError),
+    /// A task ended that never should.
+    #[error("the {0} ended by itself; the log says why")]
+    Task(&'static str),
+}
+
+/// Names of all paths of a host.
+pub fn layout_of(settings: &Settings) -> Result<Layout, AppError> {
+    Layout::new(&settings.state_dir, &settings.run_dir)
+        .map_err(|source| AppError::Paths { path: settings.state_dir.clone(), source })
+}
+
+/// Runs the agent of this host to its end.
+pub fn run(settings: Settings) -> Result<(), AppError> {
+    // An idle agent has little to do; what computes or blocks has threads of its own that end when they idle.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .map_err(AppError::Threads)?;
+    // Spawned, so that the main future lives on the heap of a worker that may block in place.
+    let ended = runtime.block_on(async { tokio::spawn(App::build_and_run(settings)).await });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended.unwrap_or(Err(AppError::Task("agent")))
+}
+
+struct App {
+    link: Link,
+    bulk: Bulk,
+    driver: Driver,
+    control: Control,
+    published: watch::Receiver<Published>,
+    stop: CancellationToken,
+}
+
+impl App {
+    async fn build_and_run(settings: Settings) -> Result<(), AppError> {
+        let app = tokio::task::block_in_place(|| Self::build(settings))?;
+        app.run().await
+    }
+
+    /// Opens everything and takes up what was under way. Blocks.
+    fn build(settings: Settings) -> Result<Self, AppError> {
+        let layout = layout_of(&settings)?;
+        let boot_id = clock::boot_id().map_err(AppError::BootId)?;
+        let stager = Stager::new(layout.clone(), settings.policy.clone(), Patience::default())
+            .map_err(AppError::Policy)?;
+        let storage = storage::open(&layout, SystemTime::now())
+            .map_err(|source| AppError::Storage { path: settings.state_dir.clone(), source })?;
+        let vault = Vault::open(&layout.identity()).map_err(AppError::Identity)?;
+        let (ledger, left) = Ledger::open(storage.journal, &storage.recovered, &layout, boot_id.clone());
+
+        let stop = CancellationToken::new();
+        let (orders_in, orders) = mpsc::channel(ORDERS);
+        let (found_in, found) = mpsc::channel(FINDINGS);
+        let (publish, published) = watch::channel(Published::default());
+        let context = HostContext::new(&settings);
+        let link = Link {
+            settings: Arc::new(settings),
+            vault,
+            boot_id,
+            orders: orders_in,
+            published: published.clone(),
+            state: watch::Sender::new(LinkState::default()),
+            identity: watch::Sender::default(),
+            stop: stop.clone(),
+        };
+        let bulk = Bulk::new(&link);
+        let runtimes = Runtimes::new(context.clone(), OWN_PROGRAM.into());
+        let store = storage.store.store;
+        let yard = Yard {
+            host: Arc::new(Host::new(layout.clone(), context, runtimes, Arc::clone(&store))),
+            stager: Arc::new(stager),
+            uplink: Arc::new(bulk.clone()),
+            slots: Arc::new(Semaphore::new(STAGINGS)),
+            found: found_in,
+        };
+        let control = Control::bind(Sources {
+            layout,
+            store,
+            published: published.clone(),
+            link: link.state.subscribe(),
+        })?;
+        let driver = Driver::new(ledger, left, yard, orders, found, publish);
+        Ok(Self { link, bulk, driver, control, published, stop })
+    }
+
+    async fn run(self) -> Result<(), AppError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
+        let Self { link, bulk, driver, control, published, stop } = self;
+        let name = link.settings.name.clone();
+        let state = link.state.subscribe();
+        let tasks = TaskTracker::new();
+        let renewing = renewal::run(bulk, link.vault.clone(), link.identity.clone(), stop.clone());
+        let mut renewing = tasks.spawn(renewing);
+        let mut driving = tasks.spawn(driver.run(stop.clone()));
+        let mut answering = tasks.spawn(control.run(stop.clone()));
+        let mut linking = tasks.spawn(link.run());
+        tracing::info!(host = %name, pid = std::process::id(), "agent ready");
+        notify(&[NotifyState::Ready]);
+        let telling = tell_systemd(state, published);
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            linked = &mut linking => match linked {
+                Ok(Err(error)) => Err(AppError::Enrol(error)),
+                _ => Err(AppError::Task("session")),
+            },
+            _ = &mut driving => Err(AppError::Task("driver")),
+            _ = &mut answering => Err(AppError::Task("local socket")),
+            _ = &mut renewing => Err(AppError::Task("renewal")),
+            () = telling => Err(AppError::Task("status")),
+        };
+        notify(&[NotifyState::Stopping]);
+        tracing::info!(host = %name, "agent ends; applications go on");
+        stop.cancel();
+        tasks.close();
+        if tokio::time::timeout(END_WITHIN, tasks.wait()).await.is_err() {
+            tracing::warn!("tasks did not end in time");
+        }
+        ended
+    }
+}
+
+/// Tells systemd, where it asked to be told, how the agent is.
+async fn tell_systemd(mut link: watch::Receiver<LinkState>, published: watch::Receiver<Published>) {
+    loop {
+        let words = link.borrow_and_update().words(clock::wall());
+        let apps = published.borrow().apps.len();
+        notify(&[NotifyState::Status(&format!("{words}; {apps} apps"))]);
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+            () = tokio::time::sleep(STATUS_EVERY) => {}
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd not told");
+    }
+}

@@ -1,0 +1,69 @@
+//! The verb `stop-apps`: ends every application this host runs while no agent does.
+
+use std::path::PathBuf;
+
+use futures::future::join_all;
+
+use crate::control::{self, AgentStatus, ControlError, Question};
+use crate::held;
+use crate::layout::Layout;
+use crate::runtime::kill;
+use crate::runtime::process::parse_signal;
+use crate::runtime::{RuntimeError, Stopped};
+use crate::shim::order::{RunDir, Started};
+use windlass_proto::spec::Stop;
+
+/// Why not every application was stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopAppsError {
+    /// It would only start them again.
+    #[error(
+        "the agent of this host runs as pid {pid}; stop it first (systemctl stop windlass-agent, or kill {pid})"
+    )]
+    AgentRuns {
+        /// Its process.
+        pid: u32,
+    },
+    /// Whether one runs cannot be told.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// No runtime.
+    #[error("cannot start the agent's threads")]
+    Threads(#[source] std::io::Error),
+    /// Some go on.
+    #[error("cannot stop the application of {}", run.display())]
+    Stop {
+        /// Its run directory.
+        run: PathBuf,
+        /// Why.
+        source: RuntimeError,
+    },
+}
+
+/// Stops all applications, each by its own stop settings, all at once. Returns how many ran.
+pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
+    if let Some(AgentStatus { pid, .. }) = control::ask(layout, Question::Status)? {
+        return Err(StopAppsError::AgentRuns { pid });
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StopAppsError::Threads)?;
+    let apps = held::apps(layout);
+    let stopping = apps.iter().map(|app| async {
+        let run = RunDir(layout.app_run(app));
+        let Some(started) = run.read_started() else { return Ok(Stopped::default()) };
+        let Stop { signal, grace } = stop_of(layout, &started);
+        let signal = parse_signal(&signal).unwrap_or(nix::sys::signal::Signal::SIGTERM);
+        kill::stop(&run, &started, signal, grace.std())
+            .await
+            .map_err(|source| StopAppsError::Stop { run: run.0.clone(), source })
+    });
+    let stopped = runtime.block_on(join_all(stopping));
+    let stopped = stopped.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(stopped.iter().filter(|stopped| stopped.ran).count())
+}
+
+fn stop_of(layout: &Layout, started: &Started) -> Stop {
+    let release = &started.release;
+    held::manifest(&layout.release(&release.app, &release.digest), &release.digest)
+        .map_or_else(|_| Stop::default(), |manifest| manifest.release.stop)
+}
