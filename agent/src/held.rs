@@ -68,12 +68,17 @@ pub enum HeldError {
     },
 }
 
-/// The manifest of the release in `dir`, which must have this digest.
-pub fn manifest(dir: &Path, digest: &Digest) -> Result<Manifest, HeldError> {
+/// The envelope of the release in `dir`.
+pub fn envelope(dir: &Path) -> Result<Envelope, HeldError> {
     let path = dir.join(ENVELOPE);
     let bytes = read_bounded(&path, ENVELOPE_BYTES as u64)?;
-    let envelope = Envelope::decode(&bytes);
-    let envelope = envelope.map_err(|source| HeldError::Envelope { path: path.clone(), source })?;
+    Envelope::decode(&bytes).map_err(|source| HeldError::Envelope { path, source })
+}
+
+/// The manifest of the release in `dir`, which must have this digest.
+pub fn manifest(dir: &Path, digest: &Digest) -> Result<Manifest, HeldError> {
+    let envelope = envelope(dir)?;
+    let path = dir.join(ENVELOPE);
     if envelope.digest() != *digest {
         return Err(HeldError::Foreign { path, found: envelope.digest() });
     }

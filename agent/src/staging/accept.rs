@@ -80,12 +80,17 @@ pub struct Asked {
     pub seen: u64,
 }
 
+/// Opens an envelope as it came, packed or plain. `base` is the one that the host offered to build on.
+pub fn open(bytes: &[u8], base: Option<&Envelope>, asked: &ReleaseRef) -> Result<Envelope, Refusal> {
+    // Plain envelopes are JSON; a coordinator that knows no other form sends them.
+    let opened =
+        if bytes.starts_with(b"{") { Envelope::decode(bytes) } else { Envelope::unpack(bytes, base) };
+    opened.map_err(|source| Refusal::Envelope { release: Box::new(asked.clone()), source })
+}
+
 /// Believes an envelope if enough pinned authors signed it.
-pub fn believe(bytes: &[u8], trust: &Trust, asked: &ReleaseRef) -> Result<Verified, Refusal> {
-    let release = || Box::new(asked.clone());
-    let envelope =
-        Envelope::decode(bytes).map_err(|source| Refusal::Envelope { release: release(), source })?;
-    envelope.verify(trust).map_err(|source| Refusal::Untrusted { release: release(), source })
+pub fn believe(envelope: &Envelope, trust: &Trust, asked: &ReleaseRef) -> Result<Verified, Refusal> {
+    envelope.verify(trust).map_err(|source| Refusal::Untrusted { release: Box::new(asked.clone()), source })
 }
 
 /// Compares a believed manifest with the order and with the host's policy.

@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use windlass_proto::bundle::{Envelope, transit};
 use windlass_proto::digest::Digest;
 use windlass_proto::limits::{ENVELOPE_BYTES, MESSAGE_BYTES};
 use windlass_proto::phase::Fault;
@@ -140,7 +139,6 @@ pub struct Fetcher {
     received: Arc<AtomicU64>,
     /// One permit for each batch that may be written at once.
     writers: Arc<Semaphore>,
-    base: Option<Arc<Envelope>>,
 }
 
 impl Fetcher {
@@ -154,14 +152,7 @@ impl Fetcher {
             cancel,
             received: Arc::default(),
             writers: Arc::new(Semaphore::new(pool::width())),
-            base: None,
         }
-    }
-
-    /// With an envelope that this host has: the new one needs to bring only what differs.
-    #[must_use]
-    pub fn with_base(self, base: Option<Envelope>) -> Self {
-        Self { base: base.map(Arc::new), ..self }
     }
 
     /// Bytes received so far: envelope and compressed chunks with their names.
@@ -169,12 +160,12 @@ impl Fetcher {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// The release's envelope.
-    pub async fn envelope(&self) -> Result<Vec<u8>, FetchError> {
+    /// The release's envelope, as it travels. It may build on that of `base`, a release that this host has.
+    pub async fn envelope(&self, base: Option<Digest>) -> Result<Vec<u8>, FetchError> {
         let what = format!("the envelope of {}", self.release);
         let mut retry = Retry::new(self, what.clone());
         loop {
-            let ended = match self.cancel.run_until_cancelled(self.envelope_once(&what)).await {
+            let ended = match self.cancel.run_until_cancelled(self.envelope_once(&what, base)).await {
                 None => return Err(FetchError::Cancelled),
                 Some(Ok(bytes)) => return Ok(bytes),
                 Some(Err(ended)) => ended,
@@ -183,8 +174,8 @@ impl Fetcher {
         }
     }
 
-    async fn envelope_once(&self, what: &str) -> Result<Vec<u8>, Attempt> {
-        let base = self.base.as_ref().map(|base| base.digest().to_string()).unwrap_or_default();
+    async fn envelope_once(&self, what: &str, base: Option<Digest>) -> Result<Vec<u8>, Attempt> {
+        let base = base.map(|base| base.to_string()).unwrap_or_default();
         let request = FetchEnvelopeRequest { digest: self.release.to_string(), packed: true, base };
         let mut client = self.client.clone();
         let stream = self.patiently(what, client.fetch_envelope(request)).await?;
@@ -198,15 +189,7 @@ impl Fetcher {
             }
             bytes.extend_from_slice(&piece.data);
         }
-        if !transit::is_packed(&bytes) {
-            return Ok(bytes);
-        }
-        let base = self.base.clone();
-        let unpacked = tokio::task::spawn_blocking(move || Envelope::unpack(&bytes, base.as_deref())).await;
-        match unpacked.map_err(|error| Attempt::Final(error.into()))? {
-            Ok(envelope) => Ok(envelope.encode()),
-            Err(error) => Err(Attempt::Broken(error.to_string())),
-        }
+        Ok(bytes)
     }
 
     /// All chunks that `unpacking` misses.

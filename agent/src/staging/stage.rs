@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use windlass_proto::bundle::{AuthorPublicKey, EntryKind, Envelope, Manifest, Trust, Verified};
-use windlass_proto::id::OpId;
+use windlass_proto::id::{AppName, OpId};
 use windlass_proto::release::ReleaseRef;
 
 use super::accept::{self, Asked};
@@ -108,12 +108,8 @@ impl Stager {
                 already_held: true,
             });
         }
-        let (layout, app) = (self.layout.clone(), order.release.app.clone());
-        let base = blocking(move || Ok(envelope_here(&layout, &app))).await?;
-        let fetcher =
-            Fetcher::new(channel, order.release.digest, self.patience.clone(), cancel).with_base(base);
-        let envelope = fetcher.envelope().await?;
-        let result = self.fetch_and_unpack(&fetcher, order, envelope).await;
+        let fetcher = Fetcher::new(channel, order.release.digest, self.patience.clone(), cancel);
+        let result = self.fetch_and_unpack(&fetcher, order).await;
         let cleaner = self.clone();
         let (order_of, staging) = (order.clone(), self.layout.staging_of(&order.op));
         let (manifest, unpacking) = match result {
@@ -158,14 +154,17 @@ impl Stager {
         &self,
         fetcher: &Fetcher,
         order: &Order,
-        envelope: Vec<u8>,
     ) -> Result<(Manifest, Arc<Unpacking>), StageError> {
+        let (this, app) = (self.clone(), order.release.app.clone());
+        let base = blocking(move || Ok(this.base(&app))).await?;
+        let bytes = fetcher.envelope(base.as_ref().map(Envelope::digest)).await?;
         let this = self.clone();
         let begun = order.clone();
         let (manifest, unpacking) = blocking(move || {
+            let envelope = accept::open(&bytes, base.as_ref(), &begun.release)?;
             let verified = accept::believe(&envelope, &this.trust, &begun.release)?;
             accept::accept(&verified, &this.asked(&begun), &this.policy)?;
-            this.begin(&begun, &verified, &envelope)
+            this.begin(&begun, &verified, &envelope.encode())
         })
         .await?;
         // A future that is dropped takes its threads with it.
@@ -189,8 +188,7 @@ impl Stager {
             return Ok(None);
         }
         let intact = held::verify(&self.layout, app, digest);
-        let believed = std::fs::read(dir.join(ENVELOPE)).map_err(io_error("read", &dir));
-        match (intact, believed) {
+        match (intact, held::envelope(&dir)) {
             (Ok(manifest), Ok(envelope)) => {
                 let verified = accept::believe(&envelope, &self.trust, &order.release)?;
                 accept::accept(&verified, &self.asked(order), &self.policy)?;
@@ -205,6 +203,13 @@ impl Stager {
                 Ok(None)
             }
         }
+    }
+
+    /// The envelope of a release of the app that this host has, for the next one to build on.
+    fn base(&self, app: &AppName) -> Option<Envelope> {
+        let in_use = crate::link::current(&self.layout, app).ok().flatten();
+        let base = in_use.or_else(|| held::digests(&self.layout, app).pop())?;
+        held::envelope(&self.layout.release(app, &base)).ok()
     }
 
     fn asked(&self, order: &Order) -> Asked {
@@ -257,7 +262,7 @@ impl Stager {
     }
 
     /// Complete releases of all apps, those of this app first, and remains.
-    fn sources(&self, app: &windlass_proto::id::AppName) -> Sources {
+    fn sources(&self, app: &AppName) -> Sources {
         let mut sources = Sources::default();
         let mut apps = held::apps(&self.layout);
         apps.sort_by_key(|other| other != app);
@@ -294,21 +299,9 @@ impl Stager {
 }
 
 /// The release that a staging directory is for, by its envelope.
-pub(crate) fn staged_release(
-    dir: &Path,
-) -> Option<(windlass_proto::id::AppName, windlass_proto::digest::Digest)> {
-    let limit = windlass_proto::limits::ENVELOPE_BYTES as u64;
-    let bytes = crate::file::read_bounded(&dir.join(ENVELOPE), limit).ok()?;
-    let envelope = Envelope::decode(&bytes).ok()?;
+pub(crate) fn staged_release(dir: &Path) -> Option<(AppName, windlass_proto::digest::Digest)> {
+    let envelope = held::envelope(dir).ok()?;
     Some((envelope.unverified_manifest().ok()?.app, envelope.digest()))
-}
-
-/// The envelope of the release that is confirmed here: the likeliest to resemble the next one.
-fn envelope_here(layout: &Layout, app: &windlass_proto::id::AppName) -> Option<Envelope> {
-    let confirmed = crate::link::confirmed(layout, app).ok()??;
-    let limit = windlass_proto::limits::ENVELOPE_BYTES as u64;
-    let bytes = crate::file::read_bounded(&layout.envelope(app, &confirmed), limit).ok()?;
-    Envelope::decode(&bytes).ok()
 }
 
 struct CancelOnDrop(Arc<Unpacking>);

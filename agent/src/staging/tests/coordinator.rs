@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
+use windlass_proto::bundle::Envelope;
 use windlass_proto::digest::Digest;
 use windlass_proto::limits::{BATCH_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
@@ -124,10 +125,18 @@ impl AgentService for Service {
         &self,
         request: Request<FetchEnvelopeRequest>,
     ) -> Answer<Self::FetchEnvelopeStream> {
-        let digest = request.into_inner().digest.parse().unwrap();
+        let request = request.into_inner();
+        let digest = request.digest.parse().unwrap();
         let bundle = self.bundles.get(&digest).ok_or_else(|| Status::not_found("unknown bundle"))?;
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
-        let envelope = bundle.envelope.clone();
+        let mut envelope = bundle.envelope.clone();
+        if let Ok(decoded) = Envelope::decode(&envelope)
+            && request.packed
+        {
+            let base = request.base.parse().ok().and_then(|base| self.bundles.get(&base));
+            let base = base.map(|base| Envelope::decode(&base.envelope).unwrap());
+            envelope = decoded.pack(base.as_ref()).unwrap();
+        }
         let endless = *self.mischief.lock().unwrap() == Mischief::EndlessEnvelope;
         tokio::spawn(async move {
             loop {

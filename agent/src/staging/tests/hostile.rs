@@ -57,7 +57,8 @@ async fn signatures_are_checked_on_the_host() {
     refused(seal(&[&theirs]), &release, &[&ours], "no trusted author key").await;
     let text = String::from_utf8(seal(&[&ours])).unwrap();
     refused(text[..text.len() / 2].into(), &release, &[&ours], "malformed envelope").await;
-    refused(Vec::new(), &release, &[&ours], "malformed envelope").await;
+    refused(Vec::new(), &release, &[&ours], "truncated").await;
+    refused(b"WLE1 and nothing more".to_vec(), &release, &[&ours], "truncated").await;
     let other = String::from_utf8(seal_other(&ours)).unwrap();
     let signature = |text: &str| text.split("\"signatures\"").nth(1).unwrap().to_owned();
     let mixed = text.replace(&signature(&text), &signature(&other));
