@@ -202,8 +202,10 @@ async fn hosts_are_labelled_cordoned_and_removed() {
     until("the host can be removed", async || operator.fleet.remove_host(request()).await.ok()).await;
     let channel = identity.channel(&coordinator.agent).await.unwrap();
     let mut client = rpc::agent_service_client::AgentServiceClient::new(channel);
-    let fetch =
-        rpc::FetchEnvelopeRequest { digest: windlass_proto::digest::Digest::from_bytes([1; 32]).to_string() };
+    let fetch = rpc::FetchEnvelopeRequest {
+        digest: windlass_proto::digest::Digest::from_bytes([1; 32]).to_string(),
+        ..Default::default()
+    };
     assert_eq!(client.fetch_envelope(fetch).await.unwrap_err().code(), Code::PermissionDenied);
 }
 

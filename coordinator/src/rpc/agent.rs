@@ -119,10 +119,16 @@ impl AgentService for Agents {
         let id = host_of(&request)?;
         let request = request.into_inner();
         let digest: Digest = request.digest.parse().map_err(bad_request)?;
-        self.shared.driver.request(move |fleet| fleet.may_fetch(&id, &digest)).await?;
+        let base: Option<Digest> = request.base.parse().ok();
+        let base = self.shared.driver.request(move |fleet| {
+            fleet.may_fetch(&id, &digest)?;
+            // An answer builds on nothing that the host could not have asked for itself.
+            Ok(base.filter(|base| fleet.may_fetch(&id, base).is_ok()))
+        });
+        let base = base.await?;
         let objects = &self.shared.objects;
         let envelope = if request.packed {
-            self.shared.packed.get(objects, digest, request.base.parse().ok()).await?
+            self.shared.packed.get(objects, digest, base).await?
         } else {
             objects.envelope(&digest).await?
         };
