@@ -1,0 +1,461 @@
+//! The driver with real processes under the real shim: through a deployment, and killed in the middle of it.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use windlass_agent::clock;
+use windlass_agent::config::HostPolicy;
+use windlass_agent::dispatch::{Uplink, Yard};
+use windlass_agent::driver::Driver;
+use windlass_agent::exchange::{FromSession, Order, Published};
+use windlass_agent::held;
+use windlass_agent::journal::Journal;
+use windlass_agent::layout::Layout;
+use windlass_agent::link;
+use windlass_agent::perform::Host;
+use windlass_agent::recover::Ledger;
+use windlass_agent::runtime::kill::{members, signal};
+use windlass_agent::runtime::process::find;
+use windlass_agent::runtime::{HostContext, Runtimes};
+use windlass_agent::session::BulkError;
+use windlass_agent::shim::order::RunDir;
+use windlass_agent::staging::{Patience, Stager};
+use windlass_agent::store::{MemoryStore, ReleaseStore as _};
+use windlass_proto::bundle::{AuthorKey, Envelope, Tree};
+use windlass_proto::id::{AppName, OpId, RolloutId};
+use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::{HostOrder, HostSpec, ReleaseSpec};
+use windlass_proto::time::Span;
+use windlass_release::{Assign, BootTime};
+
+/// Longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn app() -> AppName {
+    AppName::new("shop").unwrap()
+}
+
+fn op(n: u32) -> OpId {
+    OpId::new(format!("op-{n}")).unwrap()
+}
+
+/// A host's directories; whatever still runs at the end is killed.
+struct Place {
+    dir: tempfile::TempDir,
+    key: AuthorKey,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(started) = self.run().read_started() {
+            for member in members(&started) {
+                signal(member.id, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap(), key: AuthorKey::generate().unwrap() };
+        place.layout().create().unwrap();
+        place.layout().create_app(&app()).unwrap();
+        place
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(self.dir.path().join("state"), self.dir.path().join("run")).unwrap()
+    }
+
+    fn run(&self) -> RunDir {
+        RunDir(self.layout().app_run(&app()))
+    }
+
+    fn policy(&self) -> HostPolicy {
+        HostPolicy {
+            author_keys: vec![self.key.public().to_string()],
+            threshold: 1,
+            apps: vec!["*".into()],
+            allow_root: true,
+            users: Vec::new(),
+        }
+    }
+
+    /// A release that is on the host already (made after the last prune, which takes what was never confirmed): a program, and a check that says whether it is ready.
+    fn release(&self, counter: u64, program: &str, ready: &str) -> ReleaseRef {
+        let source = self.dir.path().join(format!("source-{counter}"));
+        fs::create_dir(&source).unwrap();
+        for (name, script) in [("app", program), ("ready", ready)] {
+            fs::write(source.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let spec: ReleaseSpec = serde_json::from_str(
+            r#"{"runtime":{"kind":"process","command":["app"]},"stop":{"grace":"2s"},
+                "probes":{"readiness":{"exec":{"command":["ready"]},"period":"100ms","failure_threshold":2}}}"#,
+        )
+        .unwrap();
+        let version = format!("1.{counter}").parse().unwrap();
+        let manifest = Tree::scan(&source).unwrap().manifest(app(), version, counter, spec).unwrap();
+        let mut envelope = Envelope::new(&manifest);
+        envelope.sign(&self.key);
+        let digest = manifest.digest();
+        let release = self.layout().release(&app(), &digest);
+        fs::create_dir(&release).unwrap();
+        fs::write(self.layout().envelope(&app(), &digest), envelope.encode()).unwrap();
+        fs::rename(&source, self.layout().tree(&app(), &digest)).unwrap();
+        for file in ["app", "ready"] {
+            let path = self.layout().tree(&app(), &digest).join(file);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        held::verify(&self.layout(), &app(), &digest).unwrap();
+        manifest.release_ref()
+    }
+
+    fn good(&self, counter: u64) -> ReleaseRef {
+        self.release(counter, &format!("exec sleep 100{counter}"), "exit 0")
+    }
+
+    fn current(&self) -> Option<windlass_proto::digest::Digest> {
+        link::current(&self.layout(), &app()).unwrap()
+    }
+
+    fn confirmed(&self) -> Option<windlass_proto::digest::Digest> {
+        link::confirmed(&self.layout(), &app()).unwrap()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        find(&self.run()).map(|started| started.app.pid)
+    }
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Uplink for Nowhere {
+    async fn channel(&self) -> Result<tonic::transport::Channel, BulkError> {
+        // All that is staged here is held already, so that nobody ever connects.
+        Ok(tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy())
+    }
+}
+
+/// An agent's driver, in a runtime of its own, so that it can be killed like a process.
+struct Agent {
+    runtime: tokio::runtime::Runtime,
+    orders: mpsc::Sender<FromSession>,
+    published: watch::Receiver<Published>,
+    store: Arc<MemoryStore>,
+    stop: CancellationToken,
+}
+
+impl Agent {
+    fn start(place: &Place) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let guard = runtime.enter();
+        let layout = place.layout();
+        let (journal, recovered) = Journal::open(layout.state()).unwrap();
+        let (ledger, left) = Ledger::open(journal, &recovered, &layout, clock::boot_id().unwrap());
+        let store = Arc::new(MemoryStore::default());
+        let context = HostContext {
+            name: "host-1".parse().unwrap(),
+            address: [127, 0, 0, 1].into(),
+            labels: Default::default(),
+            policy: place.policy(),
+        };
+        let shim = PathBuf::from(env!("CARGO_BIN_EXE_windlass-agent"));
+        let runtimes = Runtimes::new(context.clone(), shim);
+        let host = Arc::new(Host::new(layout.clone(), context, runtimes, store.clone()));
+        let (orders, orders_rx) = mpsc::channel(64);
+        let (found, found_rx) = mpsc::channel(64);
+        let (published_tx, published) = watch::channel(Published::default());
+        let stager = Arc::new(Stager::new(layout, place.policy(), Patience::default()).unwrap());
+        let slots = Arc::new(Semaphore::new(2));
+        let yard = Yard { host, stager, uplink: Arc::new(Nowhere), slots, found };
+        let stop = CancellationToken::new();
+        let (stopped, store_of) = (stop.clone(), store);
+        runtime.spawn(async move {
+            Driver::new(ledger, left, yard, orders_rx, found_rx, published_tx).run(stopped).await;
+        });
+        drop(guard);
+        Self { runtime, orders, published, store: store_of, stop }
+    }
+
+    /// No task gets another turn.
+    fn kill(self) {
+        self.runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+
+    fn say(&self, order: Order) {
+        let now = BootTime(clock::boot_ms());
+        self.orders.blocking_send(FromSession { opened_at: now, received_at: now, order }).unwrap();
+    }
+
+    fn assign(&self, n: u32, to: &ReleaseRef, change: impl FnOnce(&mut Assign)) {
+        let mut assign = Assign {
+            op: op(n),
+            rollout: RolloutId::new(format!("r-{n}")).unwrap(),
+            epoch: 1,
+            to: to.clone(),
+            order: HostOrder {
+                host: HostSpec { confirm_timeout: Span::secs(60), ..HostSpec::default() },
+                min_healthy_time: Span(100),
+                healthy_deadline: Span::secs(20),
+            },
+            rollback: false,
+        };
+        change(&mut assign);
+        self.say(Order::Assign(Box::new(assign)));
+    }
+
+    fn permit(&self, n: u32) {
+        self.say(Order::Lease);
+        self.say(Order::Permit { op: op(n), epoch: 1, ttl: Span::secs(30) });
+    }
+
+    fn status(&self) -> Option<Arc<AppStatus>> {
+        self.published.borrow().apps.get(&app()).cloned()
+    }
+
+    fn until(&self, what: &str, reached: impl Fn(&AppStatus) -> bool) -> Arc<AppStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if let Some(status) = status.clone().filter(|status| reached(status)) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "not {what} in time: {status:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn until_phase(&self, n: u32, phase: Phase) -> Arc<AppStatus> {
+        self.until(phase.word(), |status| status.op == Some(op(n)) && status.phase == phase)
+    }
+
+    /// The whole way; returns when the host is tidy again.
+    fn deploy(&self, place: &Place, n: u32, to: &ReleaseRef) -> Arc<AppStatus> {
+        let bait = place.layout().release(&app(), &windlass_proto::digest::Digest::from_bytes([0xee; 32]));
+        fs::create_dir(&bait).unwrap();
+        self.assign(n, to, |_| {});
+        self.until_phase(n, Phase::Staged);
+        self.permit(n);
+        self.until_phase(n, Phase::Trial);
+        self.say(Order::Confirm { op: op(n), epoch: 1 });
+        let status = self.until_phase(n, Phase::Confirmed);
+        eventually("pruned", || !bait.exists());
+        status
+    }
+}
+
+fn eventually(what: &str, reached: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "not {what} in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_deployment_goes_through_and_is_attested() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    let status = agent.deploy(&place, 1, &one);
+    assert!(status.attested.ok, "{status:?}");
+    assert_eq!((status.attested.digest, status.current.clone()), (Some(one.digest), Some(one.clone())));
+    let redials = agent.published.borrow().redials;
+    let former = place.pid().unwrap();
+    let two = place.good(2);
+    let status = agent.deploy(&place, 2, &two);
+    assert_eq!((status.attested.digest, status.confirmed.clone()), (Some(two.digest), Some(two.clone())));
+    assert_eq!(agent.published.borrow().redials, redials + 1);
+    assert_ne!(place.pid(), Some(former));
+    eventually("linked", || place.confirmed() == Some(two.digest));
+    assert_eq!(place.current(), Some(two.digest));
+    assert!(status.held.contains(&one.digest) && status.held.contains(&two.digest));
+    eventually("in history", || agent.store.history(&app()).unwrap().len() == 2);
+    agent.stop.cancel();
+    agent.kill();
+    assert!(place.pid().is_some(), "the app outlives its agent");
+}
+
+#[test]
+fn a_release_that_never_gets_ready_goes_back_with_evidence() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let two = place.release(2, "echo I am broken; exec sleep 1002", "echo nope; exit 1");
+    agent.assign(2, &two, |assign| assign.order.healthy_deadline = Span(1500));
+    agent.until_phase(2, Phase::Staged);
+    agent.permit(2);
+    let status = agent.until_phase(2, Phase::Reverted);
+    assert_eq!((status.outcome, status.fault), (Some(Outcome::Reverted), Some(Fault::App)));
+    assert!(status.reason.contains("not ready"), "{}", status.reason);
+    assert!(status.attested.ok && status.attested.digest == Some(one.digest), "{status:?}");
+    assert!(status.evidence.iter().any(|item| item.kind == "log" && item.text.contains("I am broken")));
+    assert!(status.evidence.iter().any(|item| item.kind == "probe" && item.text.contains("nope")));
+    agent.kill();
+}
+
+#[test]
+fn a_release_that_crashes_goes_back_at_once() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let two = place.release(2, "exit 3", "exit 0");
+    agent.assign(2, &two, |_| {});
+    agent.until_phase(2, Phase::Staged);
+    agent.permit(2);
+    let status = agent.until_phase(2, Phase::Reverted);
+    assert!(status.reason.contains("exit code 3"), "{}", status.reason);
+    assert_eq!(status.fault, Some(Fault::App));
+    agent.kill();
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_nothing() {
+    let place = Place::new();
+    let one = place.release(1, "exit 3", "exit 0");
+    let agent = Agent::start(&place);
+    agent.assign(1, &one, |_| {});
+    agent.until_phase(1, Phase::Staged);
+    agent.permit(1);
+    let status = agent.until_phase(1, Phase::Reverted);
+    assert_eq!((status.current.clone(), place.current(), place.pid()), (None, None, None));
+    agent.kill();
+}
+
+#[test]
+fn without_a_lease_nothing_is_taken_out() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    agent.kill();
+    let two = place.good(2);
+    let agent = Agent::start(&place);
+    agent.assign(2, &two, |_| {});
+    agent.until_phase(2, Phase::Staged);
+    agent.say(Order::Permit { op: op(2), epoch: 1, ttl: Span::secs(30) });
+    agent.say(Order::Assign(Box::new(Assign {
+        op: op(3),
+        rollout: RolloutId::new("r-3").unwrap(),
+        epoch: 0,
+        to: one.clone(),
+        order: HostOrder {
+            host: HostSpec::default(),
+            min_healthy_time: Span(0),
+            healthy_deadline: Span::secs(1),
+        },
+        rollback: false,
+    })));
+    agent.say(Order::Abort { op: op(2), epoch: 1, reason: "enough".into() });
+    let status = agent.until_phase(2, Phase::Failed);
+    assert_eq!((status.fault, status.reason.as_str()), (Some(Fault::Policy), "enough"));
+    assert!(!status.phase_times.contains_key(&Phase::Draining));
+    assert_eq!(place.current(), Some(one.digest));
+    agent.kill();
+}
+
+#[test]
+fn a_crashed_app_is_started_again() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let first = find(&place.run()).unwrap();
+    signal(first.app, Signal::SIGSEGV);
+    eventually("started again", || place.pid().is_some_and(|pid| pid != first.app.pid));
+    let status = agent.until("attested", |status| status.attested.ok && status.attested.pid != first.app.pid);
+    assert_eq!(status.phase, Phase::Confirmed);
+    agent.kill();
+}
+
+#[test]
+fn a_killed_agent_finds_its_app_again_without_touching_it() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let pid = place.pid();
+    agent.kill();
+    let agent = Agent::start(&place);
+    let status = agent.until("attested", |status| status.attested.ok);
+    assert_eq!((status.phase, place.pid()), (Phase::Confirmed, pid));
+    // And it is watched again.
+    let first = find(&place.run()).unwrap();
+    signal(first.app, Signal::SIGKILL);
+    eventually("started again", || place.pid().is_some_and(|again| Some(again) != pid));
+    agent.kill();
+}
+
+/// The agent is killed as soon as it reports a phase: whatever the phase, the deployment ends on one of the releases.
+#[test]
+fn killed_in_any_phase_it_ends_on_one_release() {
+    for phase in [
+        Phase::Assigned,
+        Phase::Staged,
+        Phase::Draining,
+        Phase::Stopping,
+        Phase::Switching,
+        Phase::Starting,
+        Phase::Verifying,
+        Phase::Admitting,
+        Phase::Trial,
+        Phase::Confirmed,
+    ] {
+        let place = Place::new();
+        let one = place.good(1);
+        let agent = Agent::start(&place);
+        agent.deploy(&place, 1, &one);
+        let two = place.good(2);
+        agent.assign(2, &two, |_| {});
+        let at_or_past = |status: &AppStatus| status.op == Some(op(2)) && status.phase >= phase;
+        if phase >= Phase::Staged {
+            agent.until_phase(2, Phase::Staged);
+        }
+        if phase > Phase::Staged {
+            agent.permit(2);
+        }
+        if phase == Phase::Confirmed {
+            agent.until_phase(2, Phase::Trial);
+            agent.say(Order::Confirm { op: op(2), epoch: 1 });
+        }
+        agent.until("there", at_or_past);
+        agent.kill();
+
+        let agent = Agent::start(&place);
+        let mut status = agent.until("at rest", |status| {
+            matches!(status.phase, Phase::Staged | Phase::Trial | Phase::Confirmed | Phase::Failed)
+        });
+        if status.phase == Phase::Staged {
+            agent.permit(2);
+            status = agent.until_phase(2, Phase::Trial);
+        }
+        if status.phase == Phase::Trial {
+            agent.say(Order::Confirm { op: op(2), epoch: 1 });
+        }
+        let status = agent.until("ended", |status| status.outcome.is_some() && status.attested.ok);
+        let expected = match (status.phase, status.outcome) {
+            (Phase::Confirmed, Some(Outcome::Confirmed)) => two.digest,
+            (Phase::Failed, Some(Outcome::Failed)) => one.digest,
+            other => panic!("killed while {phase}: {other:?}"),
+        };
+        assert_eq!(status.attested.digest, Some(expected), "killed while {phase}");
+        eventually("linked", || place.confirmed() == Some(expected) && place.current() == Some(expected));
+        assert_eq!(find(&place.run()).unwrap().release.digest, expected);
+        agent.kill();
+    }
+}
