@@ -99,7 +99,7 @@ impl Place {
             fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
         let spec: ReleaseSpec = serde_json::from_str(
-            r#"{"runtime":{"kind":"process","command":["app"]},"stop":{"grace":"2s"},
+            r#"{"runtime":{"kind":"process","command":["app"]},"stop":{"grace":"10s"},
                 "probes":{"readiness":{"exec":{"command":["ready"]},"period":"100ms","failure_threshold":2}}}"#,
         )
         .unwrap();
@@ -280,6 +280,7 @@ fn a_deployment_goes_through_and_is_attested() {
     assert_eq!((status.attested.digest, status.confirmed.clone()), (Some(two.digest), Some(two.clone())));
     assert_eq!(agent.published.borrow().redials, redials + 1);
     assert_ne!(place.pid(), Some(former));
+    assert!(status.phase_times[&Phase::Stopping] < 5000, "it heard its stop signal");
     eventually("linked", || place.confirmed() == Some(two.digest));
     assert_eq!(place.current(), Some(two.digest));
     assert!(status.held.contains(&one.digest) && status.held.contains(&two.digest));

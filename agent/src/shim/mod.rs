@@ -124,13 +124,8 @@ fn start(path: &Path) -> Result<Running, ShimError> {
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own))
         .map_err(|e| ShimError::Detach("become the subreaper", e.into()))?;
-    // What stops the agent's service must not stop the shim, which has the application's output to carry. The
-    // standard library gives the application an empty mask.
-    let mut ignored = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-        ignored.add(signal);
-    }
-    ignored.thread_block().map_err(|e| ShimError::Detach("block signals", e.into()))?;
+    // What stops the agent's service must not stop the shim, which has the application's output to carry.
+    ignored().thread_block().map_err(|e| ShimError::Detach("block signals", e.into()))?;
     std::env::set_current_dir("/").map_err(|e| ShimError::Detach("leave the directory", e))?;
 
     let order: Order =
@@ -168,6 +163,10 @@ fn start(path: &Path) -> Result<Running, ShimError> {
     Ok((child, started, output_ended))
 }
 
+fn ignored() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect()
+}
+
 fn run_dir_of(order: &Path) -> RunDir {
     RunDir(order.parent().unwrap_or(Path::new("/")).to_owned())
 }
@@ -202,7 +201,12 @@ fn spawn(order: &Order, stdout: io::PipeWriter, stderr: io::PipeWriter) -> Resul
             source: e.into(),
         })?;
     }
-    let child = command.spawn().map_err(spawn_error)?;
+    // A mask is inherited, and the application must hear its stop signal.
+    let masked = |done: Result<(), Errno>| done.map_err(|e| ShimError::Detach("unblock signals", e.into()));
+    masked(ignored().thread_unblock())?;
+    let spawned = command.spawn();
+    masked(ignored().thread_block())?;
+    let child = spawned.map_err(spawn_error)?;
     let pid = rustix::process::Pid::from_child(&child);
     let limits =
         [("open files", Resource::Nofile, order.open_files), ("memory", Resource::As, order.memory_max)];
