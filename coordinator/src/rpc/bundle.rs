@@ -176,9 +176,7 @@ impl BundleService for Bundles {
     ) -> Result<Response<rpc::ListBundlesResponse>, Status> {
         let app = app_filter(&request.into_inner().app)?;
         let bundles = self.0.driver.request(move |fleet| {
-            if let Some(app) = &app {
-                fleet.known_app(app)?;
-            }
+            // An app without bundles is no error: this is how a first deploy asks which counter comes next.
             Ok(fleet.bundles(app.as_ref()).into_iter().map(show::bundle).collect())
         });
         Ok(Response::new(rpc::ListBundlesResponse { bundles: bundles.await? }))
