@@ -23,14 +23,15 @@ pub struct Args {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Form of the data on stdout
+    /// Form of the data on stdout: table, wide, json, jsonl, yaml or name
     #[arg(
         short,
         long,
         global = true,
         value_name = "FORM",
         default_value = "table",
-        hide_default_value = true
+        hide_default_value = true,
+        hide_possible_values = true
     )]
     pub output: Format,
     /// Same as -o json
@@ -162,7 +163,7 @@ pub struct Order {
     #[command(flatten)]
     pub spec: SpecFile,
     /// Version of the release to build
-    #[arg(long, value_name = "VERSION", required_unless_present = "bundle")]
+    #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
     /// Roll out this bundle instead of building one: a file, or the digest of a pushed one
     #[arg(long, value_name = "FILE|DIGEST", conflicts_with = "version")]

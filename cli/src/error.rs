@@ -10,18 +10,30 @@ use crate::exit::Exit;
 
 /// A failure with its exit code. `Display` is the one sentence; causes are the source chain.
 #[derive(Debug)]
-pub struct ExpectedError {
+pub struct ExpectedError(Box<Parts>);
+
+/// Boxed, because a `Result` is as large as its larger half.
+#[derive(Debug)]
+struct Parts {
     exit: Exit,
     message: String,
     lines: Vec<String>,
     causes: Vec<String>,
     hints: Vec<String>,
+    detail: Option<String>,
 }
 
 impl ExpectedError {
     /// An error that ends the program with `exit`; `message` completes "error: " and names its object.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), lines: Vec::new(), causes: Vec::new(), hints: Vec::new() }
+        Self(Box::new(Parts {
+            exit,
+            message: message.into(),
+            lines: Vec::new(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+            detail: None,
+        }))
     }
 
     /// A failure without an exit code of its own.
@@ -37,13 +49,13 @@ impl ExpectedError {
     /// Adds an error and all its sources as causes.
     #[must_use]
     pub fn because(mut self, error: impl StdError) -> Self {
-        self.causes.push(error.to_string());
+        self.0.causes.push(error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
             // Wrappers that print their source would say everything twice.
-            if !self.causes.iter().any(|known| known.contains(&text)) {
-                self.causes.push(text);
+            if !self.0.causes.iter().any(|known| known.contains(&text)) {
+                self.0.causes.push(text);
             }
             source = cause.source();
         }
@@ -53,45 +65,50 @@ impl ExpectedError {
     /// Adds a cause in words.
     #[must_use]
     pub fn cause(mut self, cause: impl Into<String>) -> Self {
-        self.causes.push(cause.into());
+        self.0.causes.push(cause.into());
         self
     }
 
     /// Adds a line of detail: one of several problems that the sentence counts.
     #[must_use]
     pub fn line(mut self, line: impl Into<String>) -> Self {
-        self.lines.push(line.into());
+        self.0.lines.push(line.into());
         self
     }
 
     /// Adds a hint: preferably a command to copy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
     /// The exit code.
     pub const fn exit(&self) -> Exit {
-        self.exit
+        self.0.exit
+    }
+
+    /// What only `-v` shows.
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
     }
 
     /// The one sentence.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// All that is shown, with the styles of `error:` and `hint:` as escape codes that the stream may strip.
     pub fn render(&self) -> String {
         use crate::output::style::{BAD, HINT, paint};
-        let mut text = format!("{} {}\n", paint(BAD, "error:"), indent(&self.message, 7));
-        for line in &self.lines {
+        let mut text = format!("{} {}\n", paint(BAD, "error:"), indent(&self.0.message, 7));
+        for line in &self.0.lines {
             text.push_str(&format!("  {}\n", indent(line, 4)));
         }
-        for cause in &self.causes {
+        for cause in &self.0.causes {
             text.push_str(&format!("  because: {}\n", indent(cause, 11)));
         }
-        for (i, hint) in self.hints.iter().enumerate() {
+        for (i, hint) in self.0.hints.iter().enumerate() {
             let label = if i == 0 { paint(HINT, "hint:") } else { "     ".to_owned() };
             text.push_str(&format!("{label}  {}\n", indent(hint, 7)));
         }
@@ -109,7 +126,9 @@ impl ExpectedError {
             };
             Self::new(exit, format!("{subject}: {text}"))
         };
-        let error = said(exit_of(ErrorKind::of(status)));
+        let mut error = said(exit_of(ErrorKind::of(status)));
+        error.0.detail =
+            Some(format!("gRPC code {:?}, kind {}", status.code(), ErrorKind::of(status).word()));
         match ErrorKind::of(status) {
             ErrorKind::NotAllowed => error.hint("windlass context show    (who you are to the coordinator)"),
             ErrorKind::NotSignedIn => error
@@ -153,7 +172,7 @@ fn indent(text: &str, by: usize) -> String {
 
 impl fmt::Display for ExpectedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 

@@ -55,6 +55,9 @@ pub fn main() -> ExitCode {
 fn fail(invocation: &Invocation, error: &error::ExpectedError) -> ExitCode {
     if error.exit() != Exit::Done {
         invocation.out.talk(error.render().trim_end());
+        if let Some(detail) = error.detail() {
+            invocation.out.detail(detail);
+        }
     }
     error.exit().into()
 }

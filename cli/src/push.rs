@@ -71,7 +71,7 @@ async fn missing(client: &Client, subject: &str, manifest: &Manifest) -> Result<
     let mut missing = Vec::new();
     let all: Vec<Digest> = manifest.chunks().iter().map(|chunk| chunk.digest).collect();
     for some in all.chunks(ASKED) {
-        let digests = some.iter().map(|d| d.as_bytes().to_vec().into()).collect();
+        let digests = some.iter().map(|d| d.as_bytes().to_vec()).collect();
         let answer = client
             .ask(subject, client.bundles.clone().missing_chunks(MissingChunksRequest { digests }))
             .await?;
@@ -122,9 +122,7 @@ async fn upload(
             size += compressed.len();
             counted.fetch_add(compressed.len() as u64, Ordering::Relaxed);
             progress.fetch_add(1, Ordering::Relaxed);
-            batch
-                .chunks
-                .push(Chunk { digest: digest.as_bytes().to_vec().into(), compressed: compressed.into() });
+            batch.chunks.push(Chunk { digest: digest.as_bytes().to_vec(), compressed: compressed.into() });
             Ok(())
         })?;
         if !batch.chunks.is_empty() {

@@ -50,7 +50,7 @@ async fn build(invocation: &Invocation, args: BundleBuild) -> Result {
     let (envelope, tree) = (built.envelope.clone(), Arc::clone(&built.tree));
     let size = blocking(move || write_file(&path, |out| write_bundle(out, &envelope, tree.as_ref()))).await?;
     describe(invocation, &built.manifest, &built.envelope, Some((&target, size)), false)?;
-    out.step("Packed", &format!("{}", build::describe(&built.manifest, &built.envelope)));
+    out.step("Packed", &build::describe(&built.manifest, &built.envelope));
     out.step("Wrote", &format!("{}, {}, signed by {}", target.display(), text::bytes(size), names(&keys)));
     Ok(Exit::Done)
 }

@@ -24,6 +24,11 @@ pub struct Target {
 
 /// Reads the spec, brings the release to the coordinator, and makes the order.
 pub async fn prepare(invocation: &Invocation, args: &Order) -> Result<(Client, Target)> {
+    if args.version.is_none() && args.bundle.is_none() {
+        return Err(ExpectedError::usage("which release? neither --version nor --bundle is given")
+            .hint("windlass deploy --version 1.9.0    (builds it from the spec)")
+            .hint("windlass deploy --bundle FILE|DIGEST    (takes one that exists)"));
+    }
     let scope = if args.bundle.is_some() { Scope::WithoutFiles } else { Scope::Used };
     let version = args.version.as_deref().map(build::version).transpose()?;
     let spec = spec::read(&args.spec, scope)?;
@@ -42,10 +47,7 @@ pub async fn prepare(invocation: &Invocation, args: &Order) -> Result<(Client, T
             let release = make(invocation, &client, &spec, version, &keys).await?;
             (client, release)
         }
-        (None, None) => {
-            return Err(ExpectedError::usage("which version? --version is missing")
-                .hint("windlass deploy --version 1.9.0"));
-        }
+        (None, None) => unreachable!("checked above"),
     };
     let (client, release) = release;
     if release.app != spec.app.as_str() {

@@ -1,7 +1,7 @@
 //! What the spec says of the bundle's files, checked against the directory.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use windlass_proto::spec::check::{Finding, Level};
 use windlass_proto::spec::{ReleaseSpec, Runtime};
@@ -19,7 +19,7 @@ pub fn check(release: &ReleaseSpec, dir: &Path) -> Vec<Finding> {
         );
         return found;
     }
-    let root = dir.join(&release.files);
+    let root = place(dir, &release.files);
     let metadata = match std::fs::metadata(&root) {
         Ok(metadata) => metadata,
         Err(cause) => {
@@ -54,6 +54,13 @@ pub fn check(release: &ReleaseSpec, dir: &Path) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Where the files are, as short as it can be said.
+pub fn place(dir: &Path, files: &str) -> PathBuf {
+    let dir = if dir == Path::new(".") { Path::new("") } else { dir };
+    let place: PathBuf = dir.join(files).components().filter(|part| *part != Component::CurDir).collect();
+    if place.as_os_str().is_empty() { PathBuf::from(".") } else { place }
 }
 
 /// Programs that lie in the bundle, with the fields that name them.

@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
                 seen.push(problem);
             }
         }
-        seen.sort_by(|a, b| (a.at.line == 0, a.at).cmp(&(b.at.line == 0, b.at)));
+        seen.sort_by_key(|problem| (problem.at.line == 0, problem.at));
         (spec, seen)
     }
 
@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
             Some(Node::Map(members)) => members.iter().map(|m| m.key.clone()).collect(),
             _ => Vec::new(),
         };
-        let files = dir.join(&release.files);
+        let files = files::place(dir, &release.files);
         Some(Spec { app, release, rollout: rollout?.ok()?, files, warnings: Vec::new(), environments })
     }
 }
@@ -395,10 +395,10 @@ environments:
     #[test]
     fn programs_must_be_in_the_directory() {
         let (_, said) = problems(&GOOD.replace("bin/shop", "bin/shap"), None, &[]);
-        assert_eq!(said, "windlass.yaml:5:39: release.runtime.command.0: bin/shap is not in DIR/./dist");
+        assert_eq!(said, "windlass.yaml:5:39: release.runtime.command.0: bin/shap is not in DIR/dist");
         let (_, said) = problems(&GOOD.replace("./dist", "./dost"), None, &[]);
         assert!(
-            said.starts_with("windlass.yaml:4:10: release.files: cannot read DIR/./dost: No such file"),
+            said.starts_with("windlass.yaml:4:10: release.files: cannot read DIR/dost: No such file"),
             "{said}"
         );
     }

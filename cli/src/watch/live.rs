@@ -63,7 +63,7 @@ pub fn render(rollout: &Rollout, now_ms: i64, away: bool) -> String {
 }
 
 fn bar(done: usize, all: usize) -> String {
-    let filled = if all == 0 { BAR } else { done * BAR / all };
+    let filled = (done * BAR).checked_div(all).unwrap_or(BAR);
     let head = if filled < BAR { ">" } else { "" };
     format!("[{}{head}{}]", "=".repeat(filled), ".".repeat(BAR - filled - head.len()))
 }
@@ -86,7 +86,7 @@ fn batch_line(rollout: &Rollout, batch: &Batch) -> String {
         named.collect::<Vec<_>>().join("  ")
     } else {
         let ends = format!("{} .. {}", batch.hosts[0], batch.hosts[batch.hosts.len() - 1]);
-        let troubled = batch.hosts.iter().filter_map(|name| of(name)).filter(|h| is_bad(h)).take(NAMED);
+        let troubled = batch.hosts.iter().filter_map(of).filter(|h| is_bad(h)).take(NAMED);
         let troubled: Vec<String> = troubled.map(|h| format!("{} {}", h.host, short(h))).collect();
         if troubled.is_empty() { ends } else { format!("{ends}  {}", troubled.join("  ")) }
     };

@@ -139,7 +139,7 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
     let why = if rollout.failure.is_empty() { rollout.state.clone() } else { rollout.failure.clone() };
     let mut error =
         ExpectedError::new(exit, format!("rollout {id} ({title}) failed: {}", why.trim_end_matches('.')));
-    error = error.cause(where_the_fleet_is(rollout));
+    error = error.line(where_the_fleet_is(rollout));
     let first = failed(rollout).next().map(|host| host.host.clone());
     if let Some(host) = &first {
         error = error.hint(format!("windlass why {host}"));
@@ -175,11 +175,7 @@ fn where_the_fleet_is(rollout: &Rollout) -> String {
     if untouched > 0 && rollout.state != "RolledBack" {
         parts.push(format!("{} never touched", text::count(untouched, "host")));
     }
-    if parts.is_empty() {
-        format!("every host is on {former}")
-    } else {
-        format!("of the fleet: {}", parts.join(", "))
-    }
+    if parts.is_empty() { format!("every host is on {former}") } else { parts.join(", ") }
 }
 
 #[cfg(test)]

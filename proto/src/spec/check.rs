@@ -231,11 +231,10 @@ impl Findings<'_> {
             return;
         };
         let first = format!("{path}.0");
-        if !program.starts_with('/') && !program.contains('{') {
-            if let Err(unsafe_path) = EntryPath::new(program.as_str()) {
-                let rule = unsafe_path.rule;
-                self.error(&first, format!("{program:?} is not a path inside the release: {rule}"));
-            }
+        let inside = !program.starts_with('/') && !program.contains('{');
+        if let (true, Err(unsafe_path)) = (inside, EntryPath::new(program.as_str())) {
+            let rule = unsafe_path.rule;
+            self.error(&first, format!("{program:?} is not a path inside the release: {rule}"));
         }
         for (i, argument) in command.iter().enumerate() {
             if argument.contains('\0') {
@@ -314,13 +313,13 @@ impl Findings<'_> {
         }
         let path =
             |probe: &Option<Probe>| probe.as_ref().and_then(|p| p.http.as_ref()).map(|h| h.path.clone());
-        if let (Some(ready), Some(alive)) = (path(&probes.readiness), path(&probes.liveness)) {
-            if ready == alive {
-                self.warn(
-                    "release.probes.liveness.http.path",
-                    format!("readiness asks {ready} too: an app that is only not ready would be restarted"),
-                );
-            }
+        if let (Some(ready), Some(alive)) = (path(&probes.readiness), path(&probes.liveness))
+            && ready == alive
+        {
+            self.warn(
+                "release.probes.liveness.http.path",
+                format!("readiness asks {ready} too: an app that is only not ready would be restarted"),
+            );
         }
     }
 
