@@ -80,8 +80,7 @@ pub fn current(layout: &Layout, app: &AppName) -> Result<Option<Digest>, LinkErr
     digest.map(Some).ok_or(LinkError::Foreign { path: link, target })
 }
 
-/// Points `confirmed` at a release and marks the release as confirmed at `at`. The mark is never moved to a later time:
-/// it says when the release was confirmed last.
+/// Points `confirmed` at a release and marks the release as confirmed last at `at`.
 pub fn set_confirmed(
     layout: &Layout,
     app: &AppName,
