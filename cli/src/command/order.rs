@@ -96,8 +96,12 @@ async fn make(
 ) -> Result<ReleaseRef> {
     let tree = build::scan(&invocation.out, &spec.files).await?;
     let request = ListBundlesRequest { app: spec.app.to_string() };
-    let known =
-        client.ask("cannot list bundles", client.bundles.clone().list_bundles(request)).await?.bundles;
+    let known = match client.bundles.clone().list_bundles(request).await {
+        Ok(known) => known.into_inner().bundles,
+        // The app's first release makes the app known.
+        Err(status) if status.code() == tonic::Code::NotFound => Vec::new(),
+        Err(status) => return Err(client.failure("cannot list bundles", &status)),
+    };
     let counter = counter(&known, version.as_str(), |counter| {
         let manifest = build::manifest(spec, &tree, version.clone(), counter)?;
         Ok(Envelope::new(&manifest).digest().to_string())

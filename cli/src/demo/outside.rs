@@ -66,6 +66,18 @@ impl Windlass {
         self.spawn(args, true).await
     }
 
+    /// Runs a verb and quotes the beginning of its data.
+    pub async fn run_briefly(&self, args: &[&str], lines: usize) -> Result<Ended> {
+        self.narrator.say(&format!("$ windlass {}", args.join(" ")));
+        let ended = self.spawn(args, false).await?;
+        let all: Vec<&str> = ended.stdout.lines().collect();
+        all.iter().take(lines).for_each(|line| self.narrator.quote(line));
+        if all.len() > lines {
+            self.narrator.quote(&format!("... and {} lines more", all.len() - lines));
+        }
+        Ok(ended)
+    }
+
     /// Runs a verb that prints JSON, silently.
     pub async fn json(&self, args: &[&str]) -> Result<Value> {
         let ended = self.spawn(args, false).await?;

@@ -50,7 +50,7 @@ release:
   stop: {{ grace: 3s }}
 rollout:
   targets: {{ selector: "role=app", expect_hosts: {{ min: 5 }} }}
-  strategy: {{ batches: [1, 3, 5], max_unavailable: 2, min_healthy_time: {min_healthy}, healthy_deadline: 30s, progress_deadline: 60s }}
+  strategy: {{ batches: [1, 60%, 100%], max_unavailable: 2, min_healthy_time: {min_healthy}, healthy_deadline: 8s, progress_deadline: 60s }}
   host: {{ confirm_timeout: 5s }}
 "#,
         port = release.port,

@@ -127,7 +127,11 @@ impl Told<'_> {
             HOSTS
         ));
         let rollout = self.newest_rollout().await?;
-        self.story.expect(&self.cli, &["why", &rollout.id], Exit::Done).await.map(drop)
+        let why = self.cli.run_briefly(&["why", &rollout.id], 6).await?;
+        if why.code != 0 || !why.stdout.contains("readiness") {
+            return Err(broken("windlass why does not name the failed probe".into()));
+        }
+        Ok(())
     }
 
     async fn coordinator_dies(&self) -> Result<()> {
