@@ -607,7 +607,7 @@ pub struct DemoApp {
     /// The version it says it has
     #[arg(long, value_name = "VERSION")]
     pub version: String,
-    /// Never become ready
+    /// Never become healthy
     #[arg(long)]
     pub broken: bool,
 }

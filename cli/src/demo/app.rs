@@ -42,7 +42,7 @@ async fn answer(mut stream: TcpStream, args: &DemoApp) -> std::io::Result<()> {
     }
     let text = String::from_utf8_lossy(&request);
     let status = match text.split(' ').nth(1) {
-        Some("/ready") if args.broken => "503 Service Unavailable",
+        Some("/health" | "/ready") if args.broken => "503 Service Unavailable",
         Some("/" | "/health" | "/ready") => "200 OK",
         _ => "404 Not Found",
     };

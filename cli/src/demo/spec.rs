@@ -14,7 +14,7 @@ pub(super) struct Release<'a> {
     pub program: &'a Path,
     /// Where it listens on every host.
     pub port: u16,
-    /// Whether its readiness probe can pass.
+    /// Whether its probes never pass.
     pub broken: bool,
     /// How long a host must be healthy before it counts.
     pub min_healthy_time: &'a str,
@@ -43,14 +43,14 @@ release:
     command: [bin/windlass, demo-app, --listen, "{{host.address}}:{{port.http}}", --version, "{{release.version}}"{broken}]
   ports: {{ http: {port} }}
   probes:
-    startup:   {{ http: {{path: /health, port: http}}, period: 100ms, timeout: 1s, failure_threshold: 100 }}
+    startup:   {{ http: {{path: /health, port: http}}, period: 100ms, timeout: 500ms, failure_threshold: 50 }}
     readiness: {{ http: {{path: /ready, port: http}}, period: 250ms, timeout: 1s, failure_threshold: 4 }}
     liveness:  {{ http: {{path: /health, port: http}}, period: 1s, timeout: 1s }}
-  drain: {{ timeout: 2s }}
-  stop: {{ grace: 3s }}
+  drain: {{ timeout: 1s }}
+  stop: {{ grace: 1s }}
 rollout:
   targets: {{ selector: "role=app", expect_hosts: {{ min: 5 }} }}
-  strategy: {{ batches: [1, 60%, 100%], max_unavailable: 2, min_healthy_time: {min_healthy}, healthy_deadline: 8s, progress_deadline: 60s }}
+  strategy: {{ batches: [1, 60%, 100%], max_unavailable: 2, min_healthy_time: {min_healthy}, healthy_deadline: 15s, progress_deadline: 60s }}
   host: {{ confirm_timeout: 5s }}
 "#,
         port = release.port,

@@ -111,7 +111,7 @@ impl Told<'_> {
 
     async fn release_that_fails(&self) -> Result<()> {
         let tale = &self.story.narrator;
-        tale.chapter("4. Version 3.0.0 never becomes ready: its hosts go back by themselves, the others are not touched");
+        tale.chapter("4. Version 3.0.0 never becomes healthy: its hosts go back by themselves, the others are not touched");
         let before = self.all_serve("2.0.0").await?;
         self.deploy("3.0.0", true, "500ms", Exit::RolloutFailed).await?;
         tale.checked("the command ended with 3: the rollout failed, the fleet is on the former release");
@@ -128,7 +128,7 @@ impl Told<'_> {
         ));
         let rollout = self.newest_rollout().await?;
         let why = self.cli.run_briefly(&["why", &rollout.id], 6).await?;
-        if why.code != 0 || !why.stdout.contains("readiness") {
+        if why.code != 0 || !why.stdout.contains("startup") {
             return Err(broken("windlass why does not name the failed probe".into()));
         }
         Ok(())
