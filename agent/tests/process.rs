@@ -123,6 +123,15 @@ async fn an_application_runs_away_from_the_agent() {
     assert_ne!(shim.parent, std::process::id());
     assert_eq!(started.app.cwd().unwrap(), launch.dir.canonicalize().unwrap());
 
+    let blocked = |id: ProcessId| {
+        let status = fs::read_to_string(format!("/proc/{}/status", id.pid)).unwrap();
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap()
+    };
+    let terminate = 1 << (Signal::SIGTERM as i32 - 1);
+    assert_eq!(blocked(started.app), 0);
+    assert_eq!(blocked(started.shim) & terminate, terminate);
+
     until("output", || last_lines(&started.log, 1, 100) == ["done"]).await;
     let output = last_lines(&started.log, 100, 10_000);
     for line in
