@@ -1,7 +1,7 @@
 //! What users would pick instead: rsync over ssh, to an sshd of our own on loopback with keys and directories of our own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,12 +56,13 @@ impl Daemon {
         let process = Command::new(sshd)
             .args(["-D", "-e", "-f"])
             .arg(directory.join("sshd_config"))
-            .stderr(Stdio::inherit())
+            .stderr(fs::File::create(directory.join("log")).unwrap())
             .spawn()
             .unwrap();
-        until("sshd to listen", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)).ok());
         let daemon = Self { process, directory, port, made_run_sshd };
-        assert!(daemon.ssh("true").status().unwrap().success(), "cannot sign in at our own sshd");
+        until("signing in at our own sshd", Duration::from_secs(10), || {
+            daemon.ssh("true").stderr(Stdio::null()).status().unwrap().success().then_some(())
+        });
         Some(daemon)
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn make(base: &Path) -> Release {
     for number in 0..SMALL_FILES {
         let mut random = Random(number.wrapping_mul(77) + 5);
         let size =
-            if random.below(10) == 0 { 20_000 + random.below(330_000) } else { 200 + random.below(19_800) };
+            if random.below(10) == 0 { 20_000 + random.below(342_000) } else { 200 + random.below(19_800) };
         let path = format!("share/d{:02}/f{number:04}", number % 100);
         let data = words.fill(10_000 + number, size as usize, 33);
         release.put(&path, &data);
@@ -105,13 +105,13 @@ impl Random {
     }
 }
 
-/// What compresses: a vocabulary of 4,096 words of 16 bytes.
+/// What compresses: a vocabulary of 64 words of 16 bytes, little enough to be found in a small file.
 struct Words(Vec<u8>);
 
 impl Words {
     fn new() -> Self {
         let mut random = Random(42);
-        Self((0..4_096 * 2).flat_map(|_| random.next().to_le_bytes()).collect())
+        Self((0..64 * 2).flat_map(|_| random.next().to_le_bytes()).collect())
     }
 
     /// `noise` percent of the bytes are random, the rest is words.
@@ -123,7 +123,7 @@ impl Words {
                 data.extend(random.next().to_le_bytes());
                 data.extend(random.next().to_le_bytes());
             } else {
-                let word = random.below(4_096) as usize * 16;
+                let word = random.below(64) as usize * 16;
                 data.extend_from_slice(&self.0[word..word + 16]);
             }
         }
