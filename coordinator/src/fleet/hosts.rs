@@ -1,21 +1,20 @@
-//! Hosts: enrolment, sessions, silence, labels.
+//! Hosts: their state, their sessions, their silence.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
-use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::{AppStatus, Phase};
-use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
+use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::Event;
 
 use super::log::event;
-use super::record::{Cordon, Facts, Failure, HostRecord};
+use super::record::{Facts, Failure, HostRecord};
 use super::{Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
 
 /// Texts of hosts are kept and shown; longer ones are cut.
-const TEXT: usize = 2000;
+pub(super) const TEXT: usize = 2000;
 /// Labels of one host.
 const LABELS: usize = 64;
 
@@ -42,21 +41,6 @@ impl HostState {
             Self::Quarantined => "quarantined",
         }
     }
-}
-
-/// What an agent that enrols says of itself.
-#[derive(Debug, Clone)]
-pub struct Enrolment {
-    /// The name it wants.
-    pub name: HostName,
-    /// Digest of its public key.
-    pub key: Digest,
-    /// Where its apps are reached.
-    pub address: String,
-    /// Its own labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its token's id and the digest of the secret; none when it comes back by its enrolled key.
-    pub token: Option<(String, Digest)>,
 }
 
 /// What an agent says first in a session.
@@ -124,110 +108,17 @@ impl Fleet {
             .ok_or_else(|| Refusal::unknown("host", name, self.names.keys().map(HostName::as_str)))
     }
 
-    fn host_mut(&mut self, name: &str) -> Result<&mut Host, Refusal> {
+    pub(super) fn host_mut(&mut self, name: &str) -> Result<&mut Host, Refusal> {
         let id = self.host(name)?.record.id.clone();
         self.hosts
             .get_mut(&id)
             .ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host's name has no host"))
     }
 
-    fn keep(&mut self, id: &HostId) {
+    pub(super) fn keep(&mut self, id: &HostId) {
         if let Some(host) = self.hosts.get(id) {
             self.changes.put(persist::host_key(id), &host.record);
         }
-    }
-
-    /// Takes a host into the fleet, or finds the one that it is already. `fresh` is the id that a new host gets.
-    pub fn enrol(&mut self, enrolment: Enrolment, fresh: HostId) -> Result<HostId, Refusal> {
-        let labels = self.check_token(&enrolment)?;
-        check_labels(&enrolment.labels)?;
-        check_address(&enrolment.address)?;
-        let known = self.names.get(&enrolment.name).and_then(|id| self.hosts.get(id));
-        let id = match known {
-            Some(host) if host.record.key == enrolment.key => host.record.id.clone(),
-            Some(host) => {
-                return Err(Refusal::new(
-                    ErrorKind::Exists,
-                    format!(
-                        "host {} is enrolled with another key; if that host is gone, run `windlass host rm {}` first",
-                        host.record.name, host.record.name
-                    ),
-                ));
-            }
-            None if enrolment.token.is_none() => {
-                return Err(Refusal::new(
-                    ErrorKind::NotSignedIn,
-                    format!(
-                        "host {} is not enrolled; give it a token from `windlass token create`",
-                        enrolment.name
-                    ),
-                ));
-            }
-            None => fresh,
-        };
-        let mut all = enrolment.labels.clone();
-        for (key, value) in labels {
-            if let Some(own) = all.get(&key).filter(|own| **own != value) {
-                return Err(Refusal::new(
-                    ErrorKind::NotAllowed,
-                    format!("the token says label {key}={value}, the host says {key}={own}"),
-                ));
-            }
-            all.insert(key, value);
-        }
-        if let Some((token, _)) = &enrolment.token {
-            self.use_token(token, &id, &enrolment);
-        }
-        let new = !self.hosts.contains_key(&id);
-        let now = self.now;
-        let host = self.hosts.entry(id.clone()).or_insert_with(|| {
-            Host::new(HostRecord {
-                id: id.clone(),
-                name: enrolment.name.clone(),
-                key: enrolment.key,
-                address: String::new(),
-                labels: BTreeMap::new(),
-                enrolled_at: now,
-                cordon: None,
-                last_seen: None,
-                agent_version: String::new(),
-                facts: None,
-            })
-        });
-        // An operator's labels survive the host's coming back; what the host says of itself does not overrule them.
-        for (key, value) in all {
-            host.record.labels.entry(key).or_insert(value);
-        }
-        host.record.address = enrolment.address;
-        self.names.insert(enrolment.name.clone(), id.clone());
-        self.keep(&id);
-        let (kind, message) = match new {
-            true => ("host.enrolled", format!("{} joined the fleet", enrolment.name)),
-            false => ("host.reenrolled", format!("{} came back with its key", enrolment.name)),
-        };
-        let mut record = event(kind, &format!("agent/{id}"), message);
-        record.host = enrolment.name.to_string();
-        self.log(record);
-        Ok(id)
-    }
-
-    /// Whether a host may renew its certificate with this key.
-    pub fn may_renew(&self, id: &HostId, key: &Digest) -> Result<(), Refusal> {
-        let host = self.enrolled(id)?;
-        if host.record.key == *key {
-            return Ok(());
-        }
-        let message = format!("host {} may renew only with the key it enrolled with", host.record.name);
-        Err(Refusal::new(ErrorKind::NotAllowed, message))
-    }
-
-    /// The host of a certificate.
-    pub fn enrolled(&self, id: &HostId) -> Result<&Host, Refusal> {
-        self.hosts.get(id).ok_or_else(|| {
-            let message =
-                format!("host {id} is not in this fleet: it was removed; enrol it again with a token");
-            Refusal::new(ErrorKind::NotAllowed, message)
-        })
     }
 
     /// Opens a session; one that the host has already is closed. Returns which rollouts want the host's evidence.
@@ -420,112 +311,6 @@ impl Fleet {
             }
         }
     }
-
-    /// Sets and removes labels.
-    pub fn label(
-        &mut self,
-        who: &str,
-        name: &str,
-        set: BTreeMap<String, String>,
-        remove: &[String],
-    ) -> Result<&Host, Refusal> {
-        check_labels(&set)?;
-        let host = self.host_mut(name)?;
-        let mut labels = host.record.labels.clone();
-        for key in remove {
-            if labels.remove(key).is_none() {
-                let known = host.record.labels.keys().map(String::as_str);
-                return Err(Refusal::unknown(&format!("label of host {name}"), key, known));
-            }
-        }
-        labels.extend(set);
-        check_labels(&labels)?;
-        host.record.labels = labels;
-        let words: Vec<_> = host.record.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        self.host_changed(who, name, "host.labelled", format!("{name} has labels {}", words.join(",")))
-    }
-
-    /// Keeps a host out of rollouts, or lets it in again.
-    pub fn cordon(&mut self, who: &str, name: &str, cordon: Option<String>) -> Result<&Host, Refusal> {
-        let at = self.now;
-        let host = self.host_mut(name)?;
-        let (kind, message) = match &cordon {
-            Some(reason) if reason.is_empty() => ("host.cordoned", format!("{name} is kept out of rollouts")),
-            Some(reason) => ("host.cordoned", format!("{name} is kept out of rollouts: {reason}")),
-            None => ("host.uncordoned", format!("{name} takes part in rollouts again")),
-        };
-        if host.record.cordon.is_some() == cordon.is_some() {
-            return self.host(name);
-        }
-        host.record.cordon =
-            cordon.map(|reason| Cordon { by: who.to_owned(), reason: cut(reason, TEXT), at });
-        self.host_changed(who, name, kind, message)
-    }
-
-    /// Lets quarantined apps of a host take part again.
-    pub fn release_host(&mut self, who: &str, name: &str, reason: &str) -> Result<&Host, Refusal> {
-        let now = self.now;
-        let host = self.host(name)?;
-        let quarantined = host.statuses.values().filter(|status| status.phase == Phase::Quarantined);
-        let apps: Vec<_> = quarantined.map(|status| status.app.to_string()).collect();
-        if apps.is_empty() {
-            return Err(Refusal::wrong_state(format!(
-                "host {name} has no quarantined app; there is nothing to release"
-            )));
-        }
-        if host.session.is_none() || host.is_silent(now) {
-            return Err(Refusal::wrong_state(format!(
-                "host {name} is not connected; release it when it is back"
-            )));
-        }
-        let id = host.record.id.clone();
-        let message = format!("{name} lets {} take part again", apps.join(", "));
-        for app in apps {
-            let release = rpc::ReleaseQuarantine { app, reason: cut(reason.to_owned(), TEXT) };
-            self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
-        }
-        self.host_changed(who, name, "host.released", message)
-    }
-
-    /// Removes a host for good.
-    pub fn remove_host(&mut self, who: &str, name: &str) -> Result<Host, Refusal> {
-        let now = self.now;
-        let host = self.host(name)?;
-        if host.session.is_some() && !host.is_silent(now) {
-            return Err(Refusal::wrong_state(format!(
-                "host {name} is connected; stop its agent first, or cordon it with `windlass host cordon {name}`"
-            )));
-        }
-        let (id, host_name) = (host.record.id.clone(), host.record.name.clone());
-        if let Some(rollout) = self.open_with(&host_name).first() {
-            return Err(Refusal::new(
-                ErrorKind::Busy,
-                format!("host {name} takes part in rollout {rollout}; abort it or wait for its end"),
-            ));
-        }
-        let apps: Vec<_> = host.statuses.keys().cloned().collect();
-        for app in apps {
-            self.changes.delete(persist::status_key(&id, &app));
-        }
-        self.changes.delete(persist::host_key(&id));
-        self.names.remove(&host_name);
-        let mut record = event("host.removed", who, format!("{host_name} left the fleet"));
-        record.host = host_name.to_string();
-        self.log(record);
-        self.hosts.remove(&id).ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host is gone already"))
-    }
-
-    fn host_changed(&mut self, who: &str, name: &str, kind: &str, message: String) -> Result<&Host, Refusal> {
-        let (id, host) = {
-            let host = self.host(name)?;
-            (host.record.id.clone(), host.record.name.to_string())
-        };
-        self.keep(&id);
-        let mut record = event(kind, who, message);
-        record.host = host;
-        self.log(record);
-        self.host(name)
-    }
 }
 
 /// Cuts a text at a character.
@@ -537,7 +322,7 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
     text
 }
 
-fn check_address(address: &str) -> Result<(), Refusal> {
+pub(super) fn check_address(address: &str) -> Result<(), Refusal> {
     let fits = address.len() <= 255 && address.chars().all(|c| c.is_ascii_graphic());
     if fits {
         Ok(())

@@ -3,12 +3,15 @@
 //! Plain data and plain functions: no clock (the driver sets [`Fleet::now`]), no file, no socket. What a function
 //! changes it also writes into [`Changes`]; the driver commits these, and only then sends messages and answers.
 //!
-//! * [`hosts`]: enrolment, sessions, labels. [`tokens`]: join tokens. [`bundles`]: the index of bundles.
+//! * [`enrolment`], [`tokens`]: how hosts come in. [`hosts`]: their sessions. [`acts`]: what operators do to them.
+//! * [`bundles`]: the index of bundles.
 //! * [`orders`]: from what an operator asks for to a plan. [`rollouts`]: events into the rollout's machine, effects out.
 //! * [`history`]: what succeeded, what failed, where to go back to. [`log`]: the fleet's events.
 //! * [`persist`]: keys, and the way back from disk.
 
+mod acts;
 mod bundles;
+mod enrolment;
 mod history;
 mod hosts;
 mod log;
@@ -29,7 +32,8 @@ use windlass_proto::rpc;
 use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::Rollout;
 
-pub use self::hosts::{Enrolment, Greeting, HostState};
+pub use self::enrolment::Enrolment;
+pub use self::hosts::{Greeting, HostState};
 pub use self::log::EventFilter;
 pub use self::orders::OrderText;
 pub use self::persist::LoadError;

@@ -7,7 +7,8 @@ use windlass_proto::id::{HostId, HostName};
 use windlass_proto::rpc::ErrorKind;
 use windlass_proto::time::{Span, Timestamp};
 
-use super::hosts::{Enrolment, check_labels};
+use super::enrolment::Enrolment;
+use super::hosts::check_labels;
 use super::log::event;
 use super::record::{TokenRecord, TokenUse};
 use super::{Fleet, Refusal, persist};

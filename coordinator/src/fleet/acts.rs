@@ -1,0 +1,119 @@
+//! What operators do to hosts: label, cordon, release, remove.
+
+use std::collections::BTreeMap;
+
+use windlass_proto::phase::Phase;
+use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
+
+use super::hosts::{TEXT, check_labels, cut};
+use super::log::event;
+use super::record::Cordon;
+use super::{Fleet, Host, Refusal, persist};
+
+impl Fleet {
+    /// Sets and removes labels.
+    pub fn label(
+        &mut self,
+        who: &str,
+        name: &str,
+        set: BTreeMap<String, String>,
+        remove: &[String],
+    ) -> Result<&Host, Refusal> {
+        check_labels(&set)?;
+        let host = self.host_mut(name)?;
+        let mut labels = host.record.labels.clone();
+        for key in remove {
+            if labels.remove(key).is_none() {
+                let known = host.record.labels.keys().map(String::as_str);
+                return Err(Refusal::unknown(&format!("label of host {name}"), key, known));
+            }
+        }
+        labels.extend(set);
+        check_labels(&labels)?;
+        host.record.labels = labels;
+        let words: Vec<_> = host.record.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        self.host_changed(who, name, "host.labelled", format!("{name} has labels {}", words.join(",")))
+    }
+
+    /// Keeps a host out of rollouts, or lets it in again.
+    pub fn cordon(&mut self, who: &str, name: &str, cordon: Option<String>) -> Result<&Host, Refusal> {
+        let at = self.now;
+        let host = self.host_mut(name)?;
+        let (kind, message) = match &cordon {
+            Some(reason) if reason.is_empty() => ("host.cordoned", format!("{name} is kept out of rollouts")),
+            Some(reason) => ("host.cordoned", format!("{name} is kept out of rollouts: {reason}")),
+            None => ("host.uncordoned", format!("{name} takes part in rollouts again")),
+        };
+        if host.record.cordon.is_some() == cordon.is_some() {
+            return self.host(name);
+        }
+        host.record.cordon =
+            cordon.map(|reason| Cordon { by: who.to_owned(), reason: cut(reason, TEXT), at });
+        self.host_changed(who, name, kind, message)
+    }
+
+    /// Lets quarantined apps of a host take part again.
+    pub fn release_host(&mut self, who: &str, name: &str, reason: &str) -> Result<&Host, Refusal> {
+        let now = self.now;
+        let host = self.host(name)?;
+        let quarantined = host.statuses.values().filter(|status| status.phase == Phase::Quarantined);
+        let apps: Vec<_> = quarantined.map(|status| status.app.to_string()).collect();
+        if apps.is_empty() {
+            return Err(Refusal::wrong_state(format!(
+                "host {name} has no quarantined app; there is nothing to release"
+            )));
+        }
+        if host.session.is_none() || host.is_silent(now) {
+            return Err(Refusal::wrong_state(format!(
+                "host {name} is not connected; release it when it is back"
+            )));
+        }
+        let id = host.record.id.clone();
+        let message = format!("{name} lets {} take part again", apps.join(", "));
+        for app in apps {
+            let release = rpc::ReleaseQuarantine { app, reason: cut(reason.to_owned(), TEXT) };
+            self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
+        }
+        self.host_changed(who, name, "host.released", message)
+    }
+
+    /// Removes a host for good.
+    pub fn remove_host(&mut self, who: &str, name: &str) -> Result<Host, Refusal> {
+        let now = self.now;
+        let host = self.host(name)?;
+        if host.session.is_some() && !host.is_silent(now) {
+            return Err(Refusal::wrong_state(format!(
+                "host {name} is connected; stop its agent first, or cordon it with `windlass host cordon {name}`"
+            )));
+        }
+        let (id, host_name) = (host.record.id.clone(), host.record.name.clone());
+        if let Some(rollout) = self.open_with(&host_name).first() {
+            return Err(Refusal::new(
+                ErrorKind::Busy,
+                format!("host {name} takes part in rollout {rollout}; abort it or wait for its end"),
+            ));
+        }
+        let apps: Vec<_> = host.statuses.keys().cloned().collect();
+        for app in apps {
+            self.changes.delete(persist::status_key(&id, &app));
+        }
+        self.changes.delete(persist::host_key(&id));
+        self.names.remove(&host_name);
+        let mut record = event("host.removed", who, format!("{host_name} left the fleet"));
+        record.host = host_name.to_string();
+        self.log(record);
+        self.hosts.remove(&id).ok_or_else(|| Refusal::new(ErrorKind::Internal, "the host is gone already"))
+    }
+
+    fn host_changed(&mut self, who: &str, name: &str, kind: &str, message: String) -> Result<&Host, Refusal> {
+        let (id, host) = {
+            let host = self.host(name)?;
+            (host.record.id.clone(), host.record.name.to_string())
+        };
+        self.keep(&id);
+        let mut record = event(kind, who, message);
+        record.host = host;
+        self.log(record);
+        self.host(name)
+    }
+}
