@@ -130,7 +130,8 @@ impl Turn {
         let Some(host) = self.r.hosts.get_mut(name) else { return };
         host.gone = true;
         if host.part == Part::Stage {
-            (host.part, host.outcome) = (Part::Settled, Some(Outcome::Skipped));
+            // Released, so that it is told to drop the operation when it is heard of again.
+            (host.part, host.outcome) = (Part::Released, Some(Outcome::Skipped));
             host.reason = why.into();
             self.log("host.skipped", Some(name), why);
         } else {
@@ -198,7 +199,7 @@ impl Turn {
 
     /// Asks to be woken when the next of all these is due.
     pub(crate) fn timer(&mut self) {
-        if self.r.ended() || self.r.state == State::Validating {
+        if self.r.state == State::Validating {
             return;
         }
         let strategy = &self.r.spec.strategy;

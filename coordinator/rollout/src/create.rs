@@ -102,6 +102,7 @@ impl Host {
             permit_at: None,
             touched: false,
             attested: None,
+            elsewhere: false,
             silent_since: None,
             gone: false,
             reported: true,

@@ -1,6 +1,6 @@
 //! The one guard for every disruptive act, forwards or back.
 //!
-//! Unavailable is what is silent, lost, quarantined, in flight by leave of this rollout, or confirmed without running
+//! Unavailable is what is silent, lost, quarantined, in flight by leave of this rollout or busy with another operation, or confirmed without running
 //! what it confirmed. The sum must stay within the budget after the act; hosts in flight must be of one failure domain
 //! and no more than one batch; the last host that serves is never taken. On the way back hosts that are down for other
 //! reasons shrink the budget, but not below one, so that a lost host cannot keep a bad release in place; and a host
@@ -91,7 +91,11 @@ impl Rollout {
             host.way == Way::Forward && host.outcome == Some(Outcome::Confirmed) && !host.is_on(&self.to);
         let dead = matches!(host.outcome, Some(Outcome::Quarantined | Outcome::Lost));
         host.is_member()
-            && (host.silent_since.is_some() || host.in_flight() || dead || (dropped && !host.unchanged))
+            && (host.silent_since.is_some()
+                || host.in_flight()
+                || host.elsewhere
+                || dead
+                || (dropped && !host.unchanged))
     }
 
     /// Whether the host serves some release now.

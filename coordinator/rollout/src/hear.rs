@@ -30,6 +30,7 @@ impl Turn {
                 self.heard(name, *status)
             }
             None => {
+                (host.attested, host.elsewhere) = (None, false);
                 self.present(name)?;
                 self.forgotten(name)
             }
@@ -46,6 +47,7 @@ impl Turn {
         }
         host.seq = status.seq;
         host.attested = status.attested.digest.filter(|_| status.attested.ok);
+        host.elsewhere = status.op.as_ref() != Some(&host.op) && is_disruptive(status.phase);
         if status.op.as_ref() != Some(&host.op) {
             // An operation of a former life, of another rollout, or the try before this one.
             let known = host.heard_op.as_ref() == Some(&host.op);
@@ -54,6 +56,10 @@ impl Turn {
         }
         host.heard_op = Some(host.op.clone());
         host.phase = status.phase;
+        if !host.touched && status.outcome.is_none() {
+            // The host knows better than the plan what it would go back to.
+            host.former = status.confirmed;
+        }
         host.drained = status.drained.or(host.drained);
         host.phase_times = status.phase_times;
         host.detail = cut(status.detail);
@@ -234,4 +240,18 @@ impl Host {
             && self.outcome == Some(Outcome::Reverted)
             && outcome == Outcome::Confirmed
     }
+}
+
+/// Whether a host in this phase may be out of service, or serves what is not confirmed.
+const fn is_disruptive(phase: Phase) -> bool {
+    !matches!(
+        phase,
+        Phase::Idle
+            | Phase::Assigned
+            | Phase::Staging
+            | Phase::Staged
+            | Phase::Confirmed
+            | Phase::Reverted
+            | Phase::Failed
+    )
 }

@@ -9,7 +9,7 @@ use windlass_proto::spec::OnFailure;
 use crate::budget::error_threshold;
 use crate::check::{hosts_word, names};
 use crate::guard::Blocked;
-use crate::state::{BatchStep, Condition, Part, State};
+use crate::state::{BatchStep, Condition, Host, Part, State};
 use crate::turn::Turn;
 
 impl Turn {
@@ -124,7 +124,7 @@ impl Turn {
         let done = |name: &HostName| {
             let host = &self.r.hosts[name];
             let down = host.outcome == Some(Outcome::Confirmed) && !host.is_on(&self.r.to) && !host.gone;
-            host.part == Part::Settled && !down
+            host.is_through() && !down
         };
         // Hosts of earlier batches count too: one that was lost may be back.
         if !self.r.batches[..=batch].iter().flatten().all(done) {
@@ -195,13 +195,13 @@ impl Turn {
         let to = &self.r.to;
         let version = to.version.clone();
         if let Some(last) = self.r.batches.len().checked_sub(1)
-            && self.r.hosts.values().any(|host| host.part != Part::Settled)
+            && !self.r.hosts.values().all(Host::is_through)
         {
             // A host that was lost is back.
             self.r.state = State::Progressing { batch: last, step: BatchStep::Deploying };
             return;
         }
-        let down = |(_, host): &(&HostName, &crate::state::Host)| {
+        let down = |(_, host): &(&HostName, &Host)| {
             host.outcome == Some(Outcome::Confirmed) && !host.is_on(to) && !host.unchanged && !host.gone
         };
         if self.r.hosts.iter().any(|pair| down(&pair)) {

@@ -209,6 +209,9 @@ pub struct Host {
     pub touched: bool,
     /// Release that the host attested with its newest status: link, process and directory agree.
     pub attested: Option<Digest>,
+    /// Another operation has the host out of service, as one of an ended rollout that was not heard of in time.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// Since when the host is not heard of.
     pub silent_since: Option<Timestamp>,
     /// Left the denominators: silent for longer than the policy waits.

@@ -113,6 +113,11 @@ impl Host {
         matches!(self.part, Part::Go | Part::Abort) && self.outcome.is_none()
     }
 
+    /// Nothing more is to come of it in this rollout.
+    pub(crate) const fn is_through(&self) -> bool {
+        matches!(self.part, Part::Settled | Part::Released)
+    }
+
     /// Through and provably on what its operation moved it to.
     pub(crate) fn is_on(&self, target: &windlass_proto::release::ReleaseRef) -> bool {
         self.attested == Some(target.digest)

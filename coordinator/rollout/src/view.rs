@@ -127,9 +127,7 @@ impl Rollout {
                 index < batch || (index == batch && matches!(step, BatchStep::Baking { .. }))
             }
             State::Promoting | State::Succeeded => true,
-            _ => {
-                hosts().all(|host| host.part == Part::Settled) && hosts().any(|host| host.way == Way::Forward)
-            }
+            _ => hosts().all(Host::is_through) && hosts().any(|host| host.way == Way::Forward),
         };
         let touched = hosts().any(|host| host.touched);
         let running = matches!(self.state, State::Progressing { batch, .. } if batch == index) || touched;
@@ -148,8 +146,8 @@ fn host_view(name: &HostName, host: &Host) -> HostView {
     let released = host.part == Part::Released;
     let skipped = host.outcome == Some(Outcome::Skipped);
     let detail = match (released, host.silent_since.is_some()) {
-        (true, _) => "not touched".into(),
         (_, true) => "silent".into(),
+        (true, _) => "not touched".into(),
         _ => host.detail.clone(),
     };
     HostView {

@@ -235,10 +235,9 @@ fn check(scene: &Scene, event: &Event, result: &Result<Step, Refused>) {
     if before.ended() {
         assert_eq!(next.state.state, before.state, "an end is an end");
         for effect in &next.effects {
-            assert!(
-                matches!(effect, Effect::AbortOp { .. } | Effect::Event { .. }),
-                "{effect:?} after the end"
-            );
+            let allowed =
+                matches!(effect, Effect::AbortOp { .. } | Effect::Event { .. } | Effect::SetTimer { .. });
+            assert!(allowed, "{effect:?} after the end");
         }
     }
     if matches!(event, Event::Abort { .. }) {
