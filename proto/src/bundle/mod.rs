@@ -7,7 +7,7 @@
 //!   believed: [`Envelope::verify`]. [`transit`]: the envelope on its way to hosts.
 //! * [`chunk`]: cutting, compressing and opening chunks.
 //! * [`tree`]: a directory on disk as entries and chunks, with [`walk`] and [`ignore`].
-//! * [`file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
+//! * [`mod@file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
 
 pub mod canonical;
 pub mod entry_path;
