@@ -42,7 +42,7 @@ fn both_machines_together_keep_the_promises() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match number("WINDLASS_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WINDLASS_SEEDS").unwrap_or(1500),
+        None => 0..number("WINDLASS_SEEDS").unwrap_or(1200),
     };
     let few = seeds.end - seeds.start < 1000;
     let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
