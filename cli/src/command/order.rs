@@ -4,14 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use windlass_proto::bundle::Envelope;
-use windlass_proto::rpc::{BundleInfo, GetBundleRequest, ListBundlesRequest, OrderRequest, ReleaseRef};
+use windlass_proto::rpc::{
+    BundleInfo, ErrorKind, GetBundleRequest, ListBundlesRequest, ListBundlesResponse, OrderRequest,
+    ReleaseRef,
+};
 
 use super::bundle;
 use crate::args::Order;
 use crate::build;
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
+use crate::exit::Exit;
 use crate::invocation::Invocation;
+use crate::output::text::short_digest;
 use crate::push;
 use crate::spec::{self, Scope, Spec};
 
@@ -95,13 +100,7 @@ async fn make(
     keys: &[crate::keys::NamedKey],
 ) -> Result<ReleaseRef> {
     let tree = build::scan(&invocation.out, &spec.files).await?;
-    let request = ListBundlesRequest { app: spec.app.to_string() };
-    let known = match client.bundles.clone().list_bundles(request).await {
-        Ok(known) => known.into_inner().bundles,
-        // The app's first release makes the app known.
-        Err(status) if status.code() == tonic::Code::NotFound => Vec::new(),
-        Err(status) => return Err(client.failure("cannot list bundles", &status)),
-    };
+    let known = known(client, spec.app.as_str()).await?;
     let counter = counter(&known, version.as_str(), |counter| {
         let manifest = build::manifest(spec, &tree, version.clone(), counter)?;
         Ok(Envelope::new(&manifest).digest().to_string())
@@ -112,6 +111,20 @@ async fn make(
     pushed.info.release.ok_or_else(|| ExpectedError::failed("the coordinator named no release"))
 }
 
+/// Bundles of the app; an app without any is not known to the coordinator yet.
+async fn known(client: &Client, app: &str) -> Result<Vec<BundleInfo>> {
+    let mut bundles = client.bundles.clone();
+    let call = async {
+        match bundles.list_bundles(ListBundlesRequest { app: app.to_owned() }).await {
+            Err(status) if ErrorKind::of(&status) == ErrorKind::NotFound => {
+                Ok(ListBundlesResponse::default().into())
+            }
+            answer => answer,
+        }
+    };
+    Ok(client.ask("cannot list bundles", call).await?.bundles)
+}
+
 /// The counter of the new release: that of an equal one that exists already, so that making it again changes nothing;
 /// else one more than the highest. `digest` tells what the release would be called with a counter.
 fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<String>) -> Result<u64> {
@@ -120,6 +133,19 @@ fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<S
         if digest(same.counter)? == same.digest {
             return Ok(same.counter);
         }
+        return Err(ExpectedError::new(
+            Exit::Conflict,
+            format!(
+                "{} {version} exists already with other contents ({})",
+                same.app,
+                short_digest(&same.digest)
+            ),
+        )
+        .hint("give these contents a --version of their own: a version is never changed")
+        .hint(format!(
+            "windlass deploy --bundle {}    (rolls out what exists)",
+            short_digest(&same.digest)
+        )));
     }
     Ok(releases.iter().map(|release| release.counter).max().unwrap_or(0) + 1)
 }
@@ -142,7 +168,8 @@ mod tests {
         let digest = |counter: u64| Ok(format!("b3:{counter}"));
         let bundles = [known("1", "b3:4", 4), known("2", "b3:other", 7)];
         assert_eq!(counter(&bundles, "1", digest).unwrap(), 4);
-        assert_eq!(counter(&bundles, "2", digest).unwrap(), 8);
+        assert_eq!(counter(&bundles, "2", digest).unwrap_err().exit(), Exit::Conflict);
+        assert_eq!(counter(&bundles, "3", digest).unwrap(), 8);
         assert_eq!(counter(&[], "1", digest).unwrap(), 1);
     }
 }

@@ -247,7 +247,8 @@ async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
                 .map(|r| {
                     let to = r.to.clone().unwrap_or_default();
                     let (done, all) = summary::confirmed(r);
-                    let failure = r.failure.lines().next().unwrap_or_default().to_owned();
+                    let why = if r.failure.is_empty() { &r.reason } else { &r.failure };
+                    let why = why.lines().next().unwrap_or_default();
                     vec![
                         r.revision.to_string(),
                         to.version,
@@ -257,7 +258,7 @@ async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
                         style::word(&r.state),
                         format!("{done}/{all}"),
                         r.id.clone(),
-                        if failure.is_empty() { r.reason.clone() } else { failure },
+                        if out.format == Format::Wide { why.to_owned() } else { text::cut(why, 60) },
                     ]
                 })
                 .collect();

@@ -57,6 +57,14 @@ pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
+/// At most `most` characters, the last of them `…` when something is left out.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// The first digits of a digest: `b3:07ad4e`.
 pub fn short_digest(digest: &str) -> &str {
     digest.char_indices().nth(9).map_or(digest, |(at, _)| &digest[..at])

@@ -25,19 +25,7 @@ pub fn lines(old: Option<&Rollout>, new: &Rollout) -> Vec<String> {
                 new.state
             ));
         }
-        Some(old) if old.state != new.state => lines.push(format!("state   {} -> {}", old.state, new.state)),
         Some(_) => {}
-    }
-    let empty = Vec::new();
-    for condition in &new.conditions {
-        if !old.is_some_and(|o| o.conditions.contains(condition)) {
-            lines.push(format!("paused  {condition}{}", waiting(new)));
-        }
-    }
-    for condition in old.map_or(&empty, |o| &o.conditions) {
-        if !new.conditions.contains(condition) {
-            lines.push(format!("go on   {condition} is over"));
-        }
     }
     for host in &new.hosts {
         let before = old.and_then(|o| o.hosts.iter().find(|h| h.host == host.host));
@@ -51,6 +39,20 @@ pub fn lines(old: Option<&Rollout>, new: &Rollout) -> Vec<String> {
         if state != batch.state {
             lines.push(format!("batch   {} of {} {}", batch.index, new.batches.len(), batch.state));
         }
+    }
+    let empty = Vec::new();
+    for condition in &new.conditions {
+        if !old.is_some_and(|o| o.conditions.contains(condition)) {
+            lines.push(format!("paused  {condition}{}", waiting(new)));
+        }
+    }
+    for condition in old.map_or(&empty, |o| &o.conditions) {
+        if !new.conditions.contains(condition) {
+            lines.push(format!("go on   {condition} is over"));
+        }
+    }
+    if let Some(old) = old.filter(|old| old.state != new.state) {
+        lines.push(format!("state   {} -> {}", old.state, new.state));
     }
     lines
 }

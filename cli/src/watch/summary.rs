@@ -163,7 +163,11 @@ fn where_the_fleet_is(rollout: &Rollout) -> String {
     let sick = count(&["quarantined", "lost"]);
     let mut parts = Vec::new();
     if back > 0 {
-        parts.push(format!("{} back on {former}", text::count(back, "host")));
+        let back = text::count(back, "host");
+        parts.push(match rollout.from {
+            Some(_) => format!("{back} back on {former}"),
+            None => format!("{back} back to running nothing"),
+        });
     }
     if on_target > 0 && rollout.state != "RolledBack" {
         parts.push(format!("{} on the new release", text::count(on_target, "host")));
