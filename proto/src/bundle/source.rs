@@ -64,12 +64,16 @@ pub fn compress_all<E: From<SourceError>>(
     mut each: impl FnMut(Digest, Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     let threads = threads();
+    let compressors = (0..threads.min(digests.len())).map(|_| Compressor::new());
+    let mut compressors =
+        compressors.collect::<io::Result<Vec<_>>>().map_err(|error| E::from(SourceError::Compress(error)))?;
     let mut ready: Vec<(Digest, Vec<u8>)> = Vec::new();
     for round in digests.chunks(threads * PER_THREAD) {
         let position = &AtomicUsize::new(0);
-        let next = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.min(round.len()))
-                .map(|_| scope.spawn(move || compress_round(source, round, position)))
+        ready = std::thread::scope(|scope| {
+            let workers: Vec<_> = compressors
+                .iter_mut()
+                .map(|compressor| scope.spawn(move || compress_round(source, round, position, compressor)))
                 .collect();
             for (digest, compressed) in ready.drain(..) {
                 each(digest, compressed)?;
@@ -82,7 +86,6 @@ pub fn compress_all<E: From<SourceError>>(
             let chunk = |(index, result): (usize, Result<_, _>)| result.map(|bytes| (round[index], bytes));
             Ok::<_, E>(done.into_iter().map(chunk).collect::<Result<Vec<_>, _>>()?)
         })?;
-        ready = next;
     }
     ready.into_iter().try_for_each(|(digest, compressed)| each(digest, compressed))
 }
@@ -91,15 +94,12 @@ fn compress_round(
     source: &dyn ChunkSource,
     round: &[Digest],
     position: &AtomicUsize,
+    compressor: &mut Compressor,
 ) -> Vec<(usize, Result<Vec<u8>, SourceError>)> {
     let mut done = Vec::new();
-    let mut compressor = match Compressor::new() {
-        Ok(compressor) => compressor,
-        Err(error) => return vec![(0, Err(SourceError::Compress(error)))],
-    };
     loop {
         let index = position.fetch_add(1, Ordering::Relaxed);
         let Some(digest) = round.get(index) else { return done };
-        done.push((index, source.compressed(*digest, &mut compressor)));
+        done.push((index, source.compressed(*digest, compressor)));
     }
 }

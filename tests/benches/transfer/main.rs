@@ -1,12 +1,14 @@
-//! Goals F1 to F4 of reference/PERFORMANCE.md: windlass against rsync over ssh, in turn, in one run, as ratios.
+//! Goals F1 to F4, and F7, of reference/PERFORMANCE.md: windlass against rsync over ssh, in turn, in one run, as ratios.
 //!
 //! `cargo bench -p windlass-tests --bench transfer` (release build; about 12 GB of disk under TMPDIR, nothing is deleted while it
 //! measures, because ext4 writes slowly just after deletions). rsync and sshd are installed with apt where they are absent
 //! and we are root; otherwise only windlass' own figures are printed. `--runs N` repeats; medians of three by default.
 //!
-//! [`tree`] makes the release of PERFORMANCE.md; [`rsync`] and [`ours`] do the jobs; [`report`] compares.
+//! [`tree`] makes the release of PERFORMANCE.md; [`rsync`] and [`ours`] do the jobs, [`limit`] asks the machine;
+//! [`report`] compares.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
+mod limit;
 mod ours;
 mod report;
 mod rsync;
@@ -48,6 +50,7 @@ fn main() {
         if let Some(daemon) = &daemon {
             daemon.measure(&release, run, &mut report);
         }
+        limit::measure(&release, &mut report);
         fleets.push(ours::measure(&release, &base.path().join(format!("ours-{run}")), &mut report));
     }
     report.print(&[
@@ -67,6 +70,13 @@ fn main() {
             ours: "rollback",
             peer: "ssh link flip",
             at_most: 1.0,
+        },
+        Goal {
+            id: "F7",
+            job: "bundle build",
+            ours: "bundle build v1",
+            peer: "cut, hash and compress",
+            at_most: 1.11,
         },
     ]);
     drop(daemon);
