@@ -18,7 +18,7 @@ fn unknown_things_are_named_with_near_matches() {
     fleet.windlass(&["rollout", "show", "r-nope"]).expect(1).says("r-nope");
     fleet.windlass(&["why", "host-9"]).expect(1).says("host-9");
     fleet.windlass(&["--context", "prod", "host", "list"]).expect(2).says("prod");
-    fleet.windlass(&["bundle", "push", "/nonexistent.wlb"]).expect(1).says("/nonexistent.wlb");
+    fleet.windlass(&["bundle", "push", "/nonexistent.wlb"]).expect(2).says("/nonexistent.wlb");
 }
 
 #[test]

@@ -112,7 +112,8 @@ impl Fleet {
 
     /// The coordinator's process id.
     pub fn coordinator_pid(&self) -> i32 {
-        pid(&self.record()["coordinator"])
+        let pid = self.record()["coordinator"]["pid"].as_i64().expect("the coordinator runs");
+        i32::try_from(pid).unwrap()
     }
 
     /// Kills the coordinator with SIGKILL and waits for its end.
@@ -127,7 +128,7 @@ impl Fleet {
             name: record["name"].as_str().unwrap().into(),
             address: record["address"].as_str().unwrap().into(),
             state_dir: record["state_dir"].as_str().unwrap().into(),
-            pid: pid(&record),
+            pid: record["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()),
         }
     }
 
@@ -202,19 +203,15 @@ pub struct Host {
     pub address: String,
     /// Its agent's state.
     pub state_dir: PathBuf,
-    /// Its agent's process.
-    pub pid: i32,
+    /// Its agent's process, when it runs.
+    pub pid: Option<i32>,
 }
 
 impl Host {
     /// Kills its agent with SIGKILL and waits for its end.
     pub fn kill(&self) {
-        kill_hard(self.pid);
+        kill_hard(self.pid.expect("its agent runs"));
     }
-}
-
-fn pid(record: &Value) -> i32 {
-    i32::try_from(record["pid"].as_i64().expect("it runs")).unwrap()
 }
 
 /// SIGKILL; waits until the process is gone.
