@@ -18,6 +18,7 @@ use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
 use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
 use windlass_proto::tls::{self, ClientCertificates, TlsError};
 
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::driver::{self, Driver, DriverFailed};
 use crate::fleet::{Fleet, LoadError};
@@ -96,8 +97,8 @@ pub enum AppError {
 
 /// A coordinator that is bound and loaded but does not serve yet.
 pub struct App {
-    agents: Door2,
-    operators: Door2,
+    agents: BoundDoor,
+    operators: BoundDoor,
     driver: Driver,
     driver_task: JoinHandle<Result<(), DriverFailed>>,
     shared: Shared,
@@ -108,7 +109,7 @@ pub struct App {
 }
 
 /// A bound listener with its TLS.
-struct Door2 {
+struct BoundDoor {
     listener: TcpListener,
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
@@ -151,7 +152,8 @@ impl App {
             Member { id: format!("c-{}", uuid::Uuid::new_v4().simple()), address: operators.1.to_string() };
         let leadership = store.campaign(&member).await?;
         let epoch = leadership.fence.epoch;
-        let mut fleet = Fleet::new(settings.fleet, epoch, driver::now());
+        let mut clock = Clock::default();
+        let mut fleet = Fleet::new(settings.fleet, epoch, clock.now());
         fleet.load(&store).await?;
         fleet.recover();
         let (own_agents, own_operators) = pki.issue_servers(&member.id)?;
@@ -164,12 +166,12 @@ impl App {
         )?;
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
         let store: Arc<dyn StateStore> = Arc::new(store);
-        let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, driver_stop.clone());
+        let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, clock, driver_stop.clone());
         write_addresses(&addresses, agents.1, operators.1)?;
         let shared = Shared::new(driver.clone(), objects, stop.clone());
         Ok(Self {
-            agents: Door2 { listener: agents.0, address: agents.1, tls: agents_tls },
-            operators: Door2 { listener: operators.0, address: operators.1, tls: operators_tls },
+            agents: BoundDoor { listener: agents.0, address: agents.1, tls: agents_tls },
+            operators: BoundDoor { listener: operators.0, address: operators.1, tls: operators_tls },
             driver,
             driver_task,
             shared,
@@ -271,7 +273,7 @@ async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, 
 }
 
 async fn serve(
-    door: Door2,
+    door: BoundDoor,
     which: Door,
     routes: Router<Guarded>,
     stop: CancellationToken,

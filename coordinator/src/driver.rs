@@ -3,13 +3,13 @@
 //! Commands that wait together are committed together: one flush serves them all.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::ErrorKind;
-use windlass_proto::time::Timestamp;
 
+use crate::clock::Clock;
 use crate::fleet::{Fleet, Refusal};
 use crate::store::{CommitError, Fence, MAX_BYTES, MAX_OPS, StateStore, Txn, Write};
 
@@ -60,39 +60,34 @@ impl Driver {
 #[error("the coordinator cannot keep its state and stops; hosts keep what they run")]
 pub struct DriverFailed(#[source] CommitError);
 
-/// The wall clock.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 /// Starts the task; it ends on `stop` after the commands that wait are done, or when the store fails for good.
 pub fn spawn(
     fleet: Fleet,
     store: Arc<dyn StateStore>,
     fence: Fence,
+    clock: Clock,
     stop: CancellationToken,
 ) -> (Driver, tokio::task::JoinHandle<Result<(), DriverFailed>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let task = tokio::spawn(run(fleet, store, fence, receiver, stop));
+    let task = tokio::spawn(run(fleet, Disk { store, fence }, clock, receiver, stop));
     (Driver { commands: sender }, task)
 }
 
 async fn run(
     mut fleet: Fleet,
-    store: Arc<dyn StateStore>,
-    fence: Fence,
+    disk: Disk,
+    mut clock: Clock,
     mut commands: mpsc::Receiver<Command>,
     stop: CancellationToken,
 ) -> Result<(), DriverFailed> {
     let mut answers: Vec<Answer> = Vec::new();
     loop {
-        let wait = fleet.next_deadline().map(|at| at.since(now()).std());
+        let wait = fleet.next_deadline().map(|at| at.since(clock.now()).std());
         tokio::select! {
             biased;
             command = commands.recv() => match command {
                 Some(command) => {
-                    fleet.now = now();
+                    fleet.now = clock.now();
                     answers.push(command(&mut fleet));
                 }
                 None => return Ok(()),
@@ -100,7 +95,7 @@ async fn run(
             () = sleep(wait) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        fleet.now = now();
+        fleet.now = clock.now();
         while answers.len() < GROUP && fleet.pending() < MAX_OPS / 2 {
             match commands.try_recv() {
                 Ok(command) => answers.push(command(&mut fleet)),
@@ -109,7 +104,7 @@ async fn run(
         }
         fleet.tick();
         let (writes, outbox) = fleet.take_changes();
-        commit(store.as_ref(), &fence, writes).await?;
+        disk.commit(writes).await?;
         fleet.dispatch(outbox);
         for answer in answers.drain(..) {
             answer();
@@ -125,37 +120,45 @@ async fn sleep(wait: Option<Duration>) {
     }
 }
 
-/// Commits in order, in as many transactions as the store's bounds ask for.
-async fn commit(store: &dyn StateStore, fence: &Fence, writes: Vec<Write>) -> Result<(), DriverFailed> {
-    let mut txn = Txn::default();
-    let mut bytes = 0;
-    for write in writes {
-        if txn.writes.len() == MAX_OPS || bytes + write.bytes() > MAX_BYTES {
-            commit_patiently(store, fence, std::mem::take(&mut txn)).await?;
-            bytes = 0;
-        }
-        bytes += write.bytes();
-        txn.writes.push(write);
-    }
-    if txn.writes.is_empty() {
-        return Ok(());
-    }
-    commit_patiently(store, fence, txn).await
+/// The store, with the right to write to it.
+struct Disk {
+    store: Arc<dyn StateStore>,
+    fence: Fence,
 }
 
-/// Writes are puts and deletes without conditions, so trying again is harmless even if the first try was applied.
-async fn commit_patiently(store: &dyn StateStore, fence: &Fence, txn: Txn) -> Result<(), DriverFailed> {
-    let started = tokio::time::Instant::now();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match store.commit(fence, txn.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error @ CommitError::Store(_)) if started.elapsed() < STORE_PATIENCE => {
-                tracing::error!(%error, "commit failed, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
+impl Disk {
+    /// Commits in order, in as many transactions as the store's bounds ask for.
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), DriverFailed> {
+        let mut txn = Txn::default();
+        let mut bytes = 0;
+        for write in writes {
+            if txn.writes.len() == MAX_OPS || bytes + write.bytes() > MAX_BYTES {
+                self.apply(std::mem::take(&mut txn)).await?;
+                bytes = 0;
             }
-            Err(error) => return Err(DriverFailed(error)),
+            bytes += write.bytes();
+            txn.writes.push(write);
+        }
+        if txn.writes.is_empty() {
+            return Ok(());
+        }
+        self.apply(txn).await
+    }
+
+    /// Writes are puts and deletes without conditions, so trying again is harmless even if the first try was applied.
+    async fn apply(&self, txn: Txn) -> Result<(), DriverFailed> {
+        let started = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.store.commit(&self.fence, txn.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error @ CommitError::Store(_)) if started.elapsed() < STORE_PATIENCE => {
+                    tracing::error!(error = %crate::log::chain(&error), "commit failed, trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                Err(error) => return Err(DriverFailed(error)),
+            }
         }
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! * Start: [`args`], [`config`], [`log`], [`app`]; certificates: [`pki`].
 //! * Doors: [`listen`] (accept loop, TLS, who is calling), [`rpc`] (services; `rpc::auth` is the table of who may call).
-//! * Mind: [`driver`] owns [`fleet`], the projection of the state; decisions on rollouts are `windlass_rollout`'s.
+//! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
 //! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence).
 //!
 //! Nothing is sent or answered that is not on disk first. A coordinator that was killed starts from disk with a higher
@@ -20,6 +20,7 @@
 
 pub mod app;
 pub mod args;
+pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod fleet;

@@ -2,6 +2,7 @@
 //!
 //! tonic's own loop fixes its certificates at start and has no bound on half-open handshakes; this one has both in hand.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +25,10 @@ use windlass_proto::tls::Peer;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way at once, per listener; further connections wait in the kernel's queue.
 const HALF_OPEN: usize = 256;
+/// Connections without a certificate, which may only enrol: so many at once,
+const ANONYMOUS: usize = 256;
+/// and each for so long.
+const ANONYMOUS_FOR: Duration = Duration::from_secs(30);
 /// Accepted connections that tonic has not taken yet.
 const ACCEPTED: usize = 64;
 
@@ -51,6 +57,14 @@ pub struct Caller {
 pub struct Connection {
     stream: Box<TlsStream<TcpStream>>,
     caller: Caller,
+    guest: Option<Guest>,
+}
+
+/// What bounds a connection without a certificate.
+#[derive(Debug)]
+struct Guest {
+    _place: OwnedSemaphorePermit,
+    leaves: Pin<Box<Sleep>>,
 }
 
 impl Connected for Connection {
@@ -62,7 +76,13 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        if let Some(guest) = &mut this.guest
+            && guest.leaves.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buf)
     }
 }
 
@@ -108,6 +128,7 @@ async fn accept_loop(
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
     let slots = Arc::new(Semaphore::new(HALF_OPEN));
+    let guests = Arc::new(Semaphore::new(ANONYMOUS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -123,9 +144,9 @@ async fn accept_loop(
                 continue;
             }
         };
-        let (tls, sender) = (tls.clone(), sender.clone());
+        let (tls, sender, guests) = (tls.clone(), sender.clone(), guests.clone());
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE, handshake(tcp, tls, door, address)).await;
+            let shaken = tokio::time::timeout(HANDSHAKE, handshake(tcp, tls, door, address, guests)).await;
             drop(slot);
             match shaken {
                 Ok(Ok(connection)) => {
@@ -144,6 +165,7 @@ async fn handshake(
     tls: TlsAcceptor,
     door: Door,
     address: SocketAddr,
+    guests: Arc<Semaphore>,
 ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
     tcp.set_nodelay(true)?;
     let stream = tls.accept(tcp).await?;
@@ -151,5 +173,12 @@ async fn handshake(
         Some(certificate) => Peer::from_der(certificate)?,
         None => Peer::Anonymous,
     };
-    Ok(Connection { stream: Box::new(stream), caller: Caller { peer, door, address } })
+    let guest = match peer {
+        Peer::Anonymous => Some(Guest {
+            _place: guests.try_acquire_owned().map_err(|_| "too many connections without a certificate")?,
+            leaves: Box::pin(tokio::time::sleep(ANONYMOUS_FOR)),
+        }),
+        _ => None,
+    };
+    Ok(Connection { stream: Box::new(stream), guest, caller: Caller { peer, door, address } })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
-use windlass_proto::phase::{AppStatus, Phase};
+use windlass_proto::phase::{AppStatus, Fault, Phase};
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::Event;
@@ -249,7 +249,11 @@ impl Fleet {
             return;
         }
         let Some(entry) = self.rollouts.get_mut(rollout) else { return };
-        if entry.failures.contains_key(name) || !entry.rollout.hosts.contains_key(name) {
+        // What came first stays, unless the release itself turns out to be at fault after a broken connection.
+        let known = entry.failures.get(name).map(|failure| failure.fault);
+        let worse = status.fault == Some(Fault::App);
+        let stays = known.is_some_and(|known| known == Some(Fault::App) || !worse);
+        if stays || !entry.rollout.hosts.contains_key(name) {
             return;
         }
         let failure = Failure {
@@ -300,13 +304,15 @@ impl Fleet {
             })
             .collect();
         for (name, was_here) in late {
-            if was_here {
+            let open = self.open_with(&name);
+            // A rollout writes its own line about it.
+            if was_here && open.is_empty() {
                 let message = format!("{name} has not been heard of for {SILENT_AFTER}");
                 let mut record = event("host.silent", "coordinator", message);
                 record.host = name.to_string();
                 self.log(record);
             }
-            for rollout in self.open_with(&name) {
+            for rollout in open {
                 self.advance(&rollout, Event::HostSilent { host: name.clone() });
             }
         }

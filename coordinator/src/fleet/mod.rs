@@ -78,6 +78,8 @@ pub struct Fleet {
     event_seen: watch::Sender<u64>,
     watchers: HashMap<RolloutId, watch::Sender<rpc::Rollout>>,
     changes: Changes,
+    /// The operator whose command is being done.
+    acting: Option<String>,
 }
 
 /// A host and its session.
@@ -168,6 +170,7 @@ impl Fleet {
             event_seen: watch::channel(0).0,
             watchers: HashMap::new(),
             changes: Changes::default(),
+            acting: None,
         }
     }
 

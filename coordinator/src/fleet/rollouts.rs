@@ -102,7 +102,9 @@ impl Fleet {
         };
         self.rollouts.insert(id.clone(), entry);
         self.keep_rollout(&id, None);
+        self.acting = Some(who.to_owned());
         self.advance(&id, Event::Start);
+        self.acting = None;
         self.forget_rollouts();
         self.rollout(id.as_str())
     }
@@ -120,9 +122,12 @@ impl Fleet {
     }
 
     /// An operator's event for a rollout.
-    pub fn command(&mut self, id: &str, event: Event) -> Result<&Rollout, Refusal> {
+    pub fn command(&mut self, who: &str, id: &str, event: Event) -> Result<&Rollout, Refusal> {
         let id = self.rollout(id)?.id.clone();
-        self.apply(&id, event)?;
+        self.acting = Some(who.to_owned());
+        let applied = self.apply(&id, event);
+        self.acting = None;
+        applied?;
         self.rollout(id.as_str())
     }
 
@@ -185,8 +190,7 @@ impl Fleet {
                 self.tell(&host, op, |op_id, epoch| Message::Abort(rpc::AbortOp { op_id, epoch, reason }))
             }
             Effect::Event { kind, host, message } => {
-                let who = self.rollouts.get(id).map(|entry| entry.rollout.started_by.clone());
-                let who = who.filter(|_| kind == "rollout.started").unwrap_or_else(|| "coordinator".into());
+                let who = self.acting.clone().unwrap_or_else(|| "coordinator".to_owned());
                 let mut record = event(kind, &who, cut(message, REASON));
                 record.app = self.rollouts.get(id).map(|e| e.rollout.app.to_string()).unwrap_or_default();
                 record.rollout = id.to_string();

@@ -36,8 +36,8 @@ fn fresh_id() -> Result<RolloutId, Status> {
 }
 
 impl Rollouts {
-    async fn command(&self, id: String, event: Event) -> Result<Response<rpc::Rollout>, Status> {
-        let work = move |fleet: &mut crate::fleet::Fleet| fleet.command(&id, event).map(show::rollout);
+    async fn command(&self, who: String, id: String, event: Event) -> Result<Response<rpc::Rollout>, Status> {
+        let work = move |fleet: &mut crate::fleet::Fleet| fleet.command(&who, &id, event).map(show::rollout);
         Ok(Response::new(self.0.driver.request(work).await?))
     }
 }
@@ -122,18 +122,18 @@ impl RolloutService for Rollouts {
     async fn pause(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
         let by = who(&request)?;
         let rpc::RolloutRequest { id, reason } = request.into_inner();
-        self.command(id, Event::Pause { by, reason }).await
+        self.command(by.clone(), id, Event::Pause { by, reason }).await
     }
 
     async fn resume(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
         let by = who(&request)?;
-        self.command(request.into_inner().id, Event::Resume { by }).await
+        self.command(by.clone(), request.into_inner().id, Event::Resume { by }).await
     }
 
     async fn abort(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
         let by = who(&request)?;
         let rpc::RolloutRequest { id, reason } = request.into_inner();
-        self.command(id, Event::Abort { by, reason }).await
+        self.command(by.clone(), id, Event::Abort { by, reason }).await
     }
 
     async fn retry(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
