@@ -14,6 +14,7 @@ use windlass_proto::spec::OnDrainTimeout;
 
 use crate::file::{self, FileError};
 use crate::runtime::{HostContext, Launch};
+use crate::shim::order::RunDir;
 use crate::sockets::established;
 
 /// How often connections are counted.
@@ -34,13 +35,7 @@ pub async fn drain(
     launch: &Launch,
     progress: impl Fn(String),
 ) -> Result<DrainEnd, FileError> {
-    let ready = launch.run.ready();
-    match fs::remove_file(&ready) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(file::at("remove", &ready)(error));
-        }
-        _ => {}
-    }
+    withdraw(&launch.run)?;
     let ports: BTreeSet<u16> = launch.spec.ports.values().copied().collect();
     let count = || if ports.is_empty() { 0 } else { established(host.address, &ports) };
     let open = || match count() {
@@ -73,6 +68,15 @@ pub async fn drain(
         return Ok(DrainEnd::TimedOut(Drained { cut: 0, ..drained }));
     }
     Ok(DrainEnd::Drained(drained))
+}
+
+/// Takes whatever runs out of traffic at once.
+pub fn withdraw(run: &RunDir) -> Result<(), FileError> {
+    let ready = run.ready();
+    match fs::remove_file(&ready) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::at("remove", &ready)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Lets traffic in: after a start, or back after a drain.

@@ -158,18 +158,22 @@ impl Host {
     pub async fn perform(self: &Arc<Self>, brief: &Brief, effect: Effect) -> Option<Outcome> {
         let name = effect.name();
         let limit = self.limit(&effect);
-        let turn = brief.turn;
+        let (turn, answered) = (brief.turn, effect.is_answered());
+        let failed = |fault, reason| {
+            let event = Event::Failed { turn, fault, reason };
+            answered.then_some(Outcome { event, process: None })
+        };
         match timeout(limit, self.try_perform(brief, effect)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(failure)) => {
                 let reason = chain(&failure);
                 tracing::warn!(app = %brief.app, effect = name, reason, "effect failed");
-                Some(Outcome { event: Event::Failed { turn, fault: failure.fault(), reason }, process: None })
+                failed(failure.fault(), reason)
             }
             Err(_) => {
                 let reason = format!("{name} did not end within {} s", limit.as_secs());
                 tracing::error!(app = %brief.app, effect = name, reason, "effect is stuck");
-                Some(Outcome { event: Event::Failed { turn, fault: Fault::Agent, reason }, process: None })
+                failed(Fault::Agent, reason)
             }
         }
     }
@@ -249,6 +253,10 @@ impl Host {
                 let launch = self.loaded(release).await?;
                 drain::admit(&launch)?;
                 done(Done::Admitted)
+            }
+            Effect::Withdraw => {
+                drain::withdraw(&self.run_dir(&brief.app))?;
+                Ok(None)
             }
             Effect::WriteConfirmed { release } => {
                 self.write_confirmed(&brief.app, release).await;

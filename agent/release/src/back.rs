@@ -85,6 +85,7 @@ impl Machine {
         }
         self.enter(Progress::Reverting { goal, step: RevertStep::Stopping, attempt: 0 });
         self.ask(Effect::StopProbes);
+        self.ask(Effect::Withdraw);
         self.freeze_evidence();
         self.ask_revert_stop();
     }
@@ -206,6 +207,7 @@ impl Machine {
             self.complain(reason);
             self.overtake();
             self.ask(Effect::StopProbes);
+            self.ask(Effect::Withdraw);
         } else {
             self.old_did_not_come_up(reason);
         }
@@ -236,6 +238,7 @@ impl Machine {
         self.blame_more(&format!("and the way back to {old} failed: {reason}"));
         self.quarantine();
         self.ask(Effect::StopProbes);
+        self.ask(Effect::Withdraw);
         if let Some(release) = self.state.current.clone() {
             self.ask(Effect::Stop { release });
         }

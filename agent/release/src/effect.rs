@@ -67,6 +67,8 @@ pub enum Effect {
         /// Whose checks.
         release: ReleaseRef,
     },
+    /// Take the app out of traffic at once, without waiting for anything. No answer.
+    Withdraw,
     /// Let traffic in. Answered by `Admitted` or `Failed`.
     Admit {
         /// What runs.
@@ -149,6 +151,7 @@ impl Effect {
             Self::Probe { .. } => "probe",
             Self::StopProbes => "stop_probes",
             Self::Smoke { .. } => "smoke",
+            Self::Withdraw => "withdraw",
             Self::Admit { .. } => "admit",
             Self::Redial => "redial",
             Self::WriteConfirmed { .. } => "write_confirmed",

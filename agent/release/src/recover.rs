@@ -94,6 +94,7 @@ impl Machine {
                 }
             }
             RevertStep::Stopping => {
+                self.ask(Effect::Withdraw);
                 self.freeze_evidence();
                 self.ask_revert_stop();
             }
@@ -105,6 +106,8 @@ impl Machine {
     /// Nothing runs, the link names the confirmed release or nothing, and all times are meaningless.
     fn rebooted(&mut self) {
         let phase = self.state.phase();
+        // What load balancers look at may have outlived what ran.
+        self.ask(Effect::Withdraw);
         self.state.entered = self.now.boot;
         self.state.restarts = 0;
         if let Some(watch) = &mut self.state.watch {

@@ -40,6 +40,7 @@ impl Machine {
                 self.state.supervision = Supervision::Up { since: self.now.boot };
                 self.ask(Effect::Probe { release, checks: Checks::Startup });
             }
+            (Supervision::Up { .. }, Done::Admitted) => {}
             (Supervision::Stopping, Done::Stopped) => self.start_later(),
             _ => return Err(self.not_now()),
         }
@@ -73,6 +74,7 @@ impl Machine {
         } else {
             self.complain(&format!("the app ended: {how}"));
             self.ask(Effect::StopProbes);
+            self.ask(Effect::Withdraw);
             self.start_later();
         }
         Ok(())
@@ -83,8 +85,14 @@ impl Machine {
         let Some(release) = self.state.current.clone() else { return Err(self.not_now()) };
         match health {
             Health::StartupPassed => self.ask(Effect::Probe { release, checks: Checks::Service }),
-            Health::Ready => self.complain(""),
-            Health::NotReady { why } => self.complain(&format!("not ready: {why}")),
+            Health::Ready => {
+                self.complain("");
+                self.ask(Effect::Admit { release });
+            }
+            Health::NotReady { why } => {
+                self.complain(&format!("not ready: {why}"));
+                self.ask(Effect::Withdraw);
+            }
             Health::StartupFailed { why } | Health::LivenessFailed { why } => {
                 if self.is_watched() {
                     self.watch_failed(&format!("liveness probe failed soon after confirm: {why}"));
@@ -94,6 +102,7 @@ impl Machine {
                     self.state.supervision = Supervision::Stopping;
                     self.complain(&format!("liveness probe failed: {why}"));
                     self.ask(Effect::StopProbes);
+                    self.ask(Effect::Withdraw);
                     self.ask(Effect::Stop { release });
                 }
             }

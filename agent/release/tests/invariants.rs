@@ -197,6 +197,7 @@ fn must_come_to_rest(host: &mut Host) {
         let wanted = host.state.current.as_ref().map(|release| release.digest.as_bytes()[0]);
         assert_eq!((host.running, host.link), (wanted, wanted), "{}: {:?}", host.phase(), host.state);
         assert_eq!(host.confirmed_link, wanted);
+        assert_eq!(host.in_traffic, wanted.is_some(), "{}: {:?}", host.phase(), host.state);
     }
 }
 

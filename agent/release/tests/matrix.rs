@@ -104,9 +104,9 @@ fn every_phase_answers_every_event() {
     let table: &[(Phase, [&str; KINDS])] = &[
         // assign3 fenced staged stagefail permit confirm abort | drained timeout undrained stopped switched started smoke admitted failed | startup ready notready dead exited | release
         (Phase::Idle,        ["assigned","assigned","-","-","-","-","-", "-","-","-","-","-","-","-","-","-", "-","-","-","-","-", "-"]),
-        (Phase::Assigned,    ["-","-","staged","failed","-","-","failed", "-","-","-","-","-","-","-","-","-", "=","=","=","=","=", "-"]),
-        (Phase::Staging,     ["-","-","staged","failed","-","-","failed", "-","-","-","-","-","-","-","-","-", "=","=","=","=","=", "-"]),
-        (Phase::Staged,      ["-","-","-","-","draining","-","failed", "-","-","-","-","-","-","-","-","-", "=","=","=","=","=", "-"]),
+        (Phase::Assigned,    ["-","-","staged","failed","-","-","failed", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
+        (Phase::Staging,     ["-","-","staged","failed","-","-","failed", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
+        (Phase::Staged,      ["-","-","-","-","draining","-","failed", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
         (Phase::Draining,    ["-","-","-","-","=","-","undraining", "stopping","undraining","-","-","-","-","-","-","undraining", "-","-","-","-","stopping", "-"]),
         (Phase::Undraining,  ["-","-","-","-","-","-","=", "-","-","failed","-","-","-","-","-","=", "-","-","-","-","-", "-"]),
         (Phase::Stopping,    ["-","-","-","-","=","-","reverting", "-","-","-","switching","-","-","-","-","reverting", "-","-","-","-","-", "-"]),
@@ -115,11 +115,11 @@ fn every_phase_answers_every_event() {
         (Phase::Verifying,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","=","-","reverting", "-","=","=","reverting","reverting", "-"]),
         (Phase::Admitting,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","-","trial","reverting", "-","-","reverting","reverting","reverting", "-"]),
         (Phase::Trial,       ["-","-","-","-","=","confirmed","reverting", "-","-","-","-","-","-","-","-","reverting", "-","-","reverting","reverting","reverting", "-"]),
-        (Phase::Confirmed,   ["assigned","-","-","-","-","=","-", "-","-","-","-","-","-","-","-","-", "=","=","=","reverting","=", "-"]),
+        (Phase::Confirmed,   ["assigned","-","-","-","-","=","-", "-","-","-","-","-","-","-","=","-", "=","=","=","reverting","=", "-"]),
         (Phase::Reverting,   ["-","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "-"]),
-        (Phase::Reverted,    ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","-","-", "=","=","=","=","=", "-"]),
+        (Phase::Reverted,    ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
         (Phase::Quarantined, ["=","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "reverting"]),
-        (Phase::Failed,      ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","-","-", "=","=","=","=","=", "-"]),
+        (Phase::Failed,      ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
     ];
     assert_eq!(table.len(), Phase::ALL.len());
     let mut wrong = Vec::new();

@@ -83,6 +83,8 @@ pub struct Host {
     pub pending: Option<(u64, Effect)>,
     pub staging: Option<OpId>,
     pub probing: Option<(u64, u8, Checks)>,
+    /// Load balancers may send requests.
+    pub in_traffic: bool,
     /// All effects performed so far.
     pub log: Vec<Effect>,
     /// Reverts begun since a person last did something (assigned, released).
@@ -126,6 +128,7 @@ impl Host {
             pending: None,
             staging: None,
             probing: None,
+            in_traffic: false,
             log: Vec::new(),
             reverts: 0,
             crash_in: None,
@@ -254,6 +257,7 @@ impl Host {
             Effect::CancelStage { .. } => self.staging = None,
             Effect::Probe { release, checks, .. } => self.probing = Some((turn, n_of(release), *checks)),
             Effect::StopProbes => self.probing = None,
+            Effect::Withdraw => self.in_traffic = false,
             Effect::WriteConfirmed { release } => self.confirmed_link = release.as_ref().map(n_of),
             Effect::Redial => self.contact = Some(self.boot),
             Effect::Prune { keep } => {
@@ -272,7 +276,14 @@ impl Host {
     /// What the effect does to the host, whether or not anybody hears of it.
     fn apply(&mut self, effect: &Effect) {
         match effect {
-            Effect::Stop { .. } if !self.weather.no_stop => self.running = None,
+            Effect::Stop { .. } => {
+                assert!(!self.in_traffic, "stopped while in traffic");
+                if !self.weather.no_stop {
+                    self.running = None;
+                }
+            }
+            Effect::Drain { .. } => self.in_traffic = false,
+            Effect::Undrain { .. } | Effect::Admit { .. } => self.in_traffic = true,
             Effect::Switch { to } => {
                 let to = to.as_ref().map(n_of);
                 if !to.is_some_and(|to| self.weather.no_switch_to.contains(&to)) {
