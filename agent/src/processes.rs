@@ -78,6 +78,14 @@ impl ProcessId {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).ok().filter(|_| self.lives())
     }
 
+    /// Whether it is a shim, or the start of one, with this order.
+    pub fn is_shim_of(self, order: &std::path::Path) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let mut words = line.split(|b| *b == 0).skip(1);
+        words.next() == Some(b"shim") && words.any(|word| word == order.as_os_str().as_bytes())
+    }
+
     /// Whether it was started with this line in its environment.
     pub fn has_environment(self, line: &str) -> bool {
         fs::read(format!("/proc/{}/environ", self.pid))

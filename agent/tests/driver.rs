@@ -234,7 +234,7 @@ impl Agent {
                 return status;
             }
             assert!(Instant::now() < deadline, "not {what} in time: {status:#?}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::park_timeout(Duration::from_millis(5));
         }
     }
 
@@ -261,7 +261,7 @@ fn eventually(what: &str, reached: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < deadline, "not {what} in time");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
@@ -287,6 +287,7 @@ fn a_deployment_goes_through_and_is_attested() {
     eventually("in history", || agent.store.history(&app()).unwrap().len() == 2);
     agent.stop.cancel();
     agent.kill();
+    assert!(place.run().ready().exists(), "load balancers may send requests");
     assert!(place.pid().is_some(), "the app outlives its agent");
 }
 
@@ -381,6 +382,7 @@ fn a_crashed_app_is_started_again() {
     eventually("started again", || place.pid().is_some_and(|pid| pid != first.app.pid));
     let status = agent.until("attested", |status| status.attested.ok && status.attested.pid != first.app.pid);
     assert_eq!(status.phase, Phase::Confirmed);
+    eventually("in traffic", || place.run().ready().exists());
     agent.kill();
 }
 

@@ -14,7 +14,7 @@ use windlass_agent::runtime::kill::members;
 use windlass_agent::runtime::process::{ProcessRuntime, exited, find, in_words};
 use windlass_agent::runtime::{HostContext, Launch, Runtime as _, RuntimeError};
 use windlass_agent::shim::log::last_lines;
-use windlass_agent::shim::order::{RunDir, Started};
+use windlass_agent::shim::order::{Order, RunDir, Started};
 use windlass_proto::digest::Digest;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{Drain, Probes, ReleaseSpec, Resources, Runtime, Stop};
@@ -306,4 +306,37 @@ async fn an_application_survives_whoever_started_it() {
     assert!(!windlass_agent::runtime::kill::signal(foreign.app, Signal::SIGKILL));
     assert!(started.app.lives());
     runtime().stop(&launch).await.unwrap();
+}
+
+/// An agent that is killed just after it began a start leaves a shim that goes on: the next agent takes that start over
+/// and makes no second one.
+#[tokio::test]
+async fn a_start_whose_agent_was_killed_is_taken_over() {
+    let place = Place::new();
+    let launch = place.launch("exec sleep 1000", Span::secs(1));
+    fs::create_dir_all(&launch.run.0).unwrap();
+    let order = Order {
+        release: launch.release.clone(),
+        mark: "m1".into(),
+        program: place.file("app"),
+        args: vec![],
+        dir: launch.dir.clone(),
+        env: Default::default(),
+        user: None,
+        memory_max: None,
+        open_files: None,
+        log: launch.run.log(&launch.release.digest),
+    };
+    fs::write(launch.run.order(), serde_json::to_vec(&order).unwrap()).unwrap();
+    let mut shim = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-agent"))
+        .args(["shim", "--order"])
+        .arg(launch.run.order())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = runtime().start(&launch).await.unwrap().unwrap();
+    assert_eq!(started.mark, "m1");
+    shim.wait().unwrap();
+    runtime().stop(&launch).await.unwrap();
+    assert!(!started.app.lives());
 }

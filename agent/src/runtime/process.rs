@@ -16,8 +16,8 @@ use windlass_proto::spec::Runtime as RuntimeSpec;
 use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, kill};
 use crate::pidfd::PidFd;
-use crate::shim::order::{Answer, Exited, Order, RunDir, Started};
-use crate::{clock, file, sockets};
+use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
+use crate::{clock, file, processes, sockets};
 
 /// How long the shim may take to start the application.
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -114,6 +114,7 @@ pub fn parse_signal(name: &str) -> Result<Signal, RuntimeError> {
 #[async_trait]
 impl Runtime for ProcessRuntime {
     async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError> {
+        unfinished(&launch.run).await;
         if let Some(started) = self.find(&launch.run)
             && started.release.digest == launch.release.digest
         {
@@ -133,6 +134,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError> {
+        unfinished(&launch.run).await;
         let Some(started) = launch.run.read_started() else { return Ok(Stopped::default()) };
         // A signal name that no longer parses must not keep the application running.
         let signal = parse_signal(&launch.spec.stop.signal).unwrap_or(Signal::SIGTERM);
@@ -141,6 +143,22 @@ impl Runtime for ProcessRuntime {
 
     fn find(&self, run: &RunDir) -> Option<Started> {
         find(run)
+    }
+}
+
+/// Waits for a start that an agent began before it was killed: its shim goes on by itself, and what it starts must be
+/// known before anything else is started or stopped.
+async fn unfinished(run: &RunDir) {
+    let order = run.order();
+    let ordered = || order::read::<Order>(&order).ok().flatten().map(|order| order.mark);
+    let at_work = || processes::all().into_iter().any(|p| p.lives() && p.id.is_shim_of(&order));
+    let wait = async {
+        while ordered() != run.read_started().map(|started| started.mark) && at_work() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(START_DEADLINE, wait).await.is_err() {
+        tracing::warn!(order = %order.display(), "a shim does not come to an end with its start");
     }
 }
 
