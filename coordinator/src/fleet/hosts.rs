@@ -160,7 +160,7 @@ impl Fleet {
         for status in &greeting.apps {
             self.keep_status(id, &name, status);
         }
-        for rollout in self.open_with(&name) {
+        for rollout in self.concerned(&name, &greeting.apps) {
             let app = self.rollouts.get(&rollout).map(|entry| &entry.rollout.app);
             let status = greeting.apps.iter().find(|status| Some(&status.app) == app);
             let event = Event::HostConnected { host: name.clone(), status: status.cloned().map(Box::new) };
@@ -213,7 +213,7 @@ impl Fleet {
             return true;
         }
         self.keep_status(id, &name, &status);
-        for rollout in self.open_with(&name) {
+        for rollout in self.concerned(&name, [&status]) {
             if self.rollouts.get(&rollout).is_some_and(|entry| entry.rollout.app == status.app) {
                 let status = Box::new(status.clone());
                 self.advance(&rollout, Event::HostStatus { host: name.clone(), status });

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
+use windlass_proto::phase::AppStatus;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout, Start};
@@ -46,6 +47,22 @@ impl Fleet {
     pub(super) fn open_with(&self, host: &HostName) -> Vec<RolloutId> {
         let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|r| !r.ended());
         open.filter(|r| r.hosts.contains_key(host)).map(|r| r.id.clone()).collect()
+    }
+
+    /// Open rollouts with this host, and the ended one whose operation the host still reports: that tells it to drop it.
+    pub(super) fn concerned<'a>(
+        &self,
+        host: &HostName,
+        statuses: impl IntoIterator<Item = &'a AppStatus>,
+    ) -> Vec<RolloutId> {
+        let mut concerned = self.open_with(host);
+        for id in statuses.into_iter().filter_map(|status| status.rollout.as_ref()) {
+            let has = self.rollouts.get(id).is_some_and(|entry| entry.rollout.hosts.contains_key(host));
+            if has && !concerned.contains(id) {
+                concerned.push(id.clone());
+            }
+        }
+        concerned
     }
 
     /// Plans, records and starts. The same idempotency key gives the same rollout. `id` is what a new one is called.
