@@ -183,7 +183,13 @@ impl App {
         let name = link.settings.name.clone();
         let state = link.state.subscribe();
         let tasks = TaskTracker::new();
-        let renewing = renewal::run(bulk, link.vault.clone(), link.identity.clone(), stop.clone());
+        let renewing = renewal::run(
+            bulk,
+            Arc::clone(&link.settings),
+            link.vault.clone(),
+            link.identity.clone(),
+            stop.clone(),
+        );
         let mut renewing = tasks.spawn(renewing);
         let mut driving = tasks.spawn(driver.run(stop.clone()));
         let mut answering = tasks.spawn(control.run(stop.clone()));

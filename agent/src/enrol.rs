@@ -1,8 +1,10 @@
 //! How a host gets its certificate: enrolment by join token and CSR, renewal at half life, and coming back after a long
 //! absence by proof of the enrolled key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tonic::transport::Channel;
 use windlass_proto::id::HostId;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
@@ -80,52 +82,67 @@ impl EnrolError {
     }
 }
 
-/// Enrols at one coordinator, and keeps the certificate. A host that was enrolled needs no token: it proves its key by
-/// its CSR and gets its own id back.
+/// Enrols at one coordinator, and keeps the certificate. A host that was enrolled proves its key by its CSR and gets its
+/// own id back; only where that is refused, or the token is of another fleet, its token is used again.
 pub async fn enrol(address: &str, settings: &Settings, vault: &Vault) -> Result<Identity, EnrolError> {
     let former = vault.certificate()?;
-    let token = match (settings.join_token.read(), &former) {
-        (Ok(Some(text)), _) => Some(text.parse::<JoinToken>()?),
-        (Ok(None), Some(_)) => None,
-        (Ok(None), None) => return Err(EnrolError::NoToken),
+    let token = match settings.join_token.read() {
+        Ok(Some(text)) => Some(text.parse::<JoinToken>()?),
+        Ok(None) => None,
         // The file was needed once and may be gone since.
-        (Err(_), Some(_)) => None,
-        (Err(error), None) => return Err(EnrolError::TokenFile(error)),
+        Err(_) if former.is_some() => None,
+        Err(error) => return Err(EnrolError::TokenFile(error)),
     };
     let key = vault.key()?;
-    let config = match (&former, &token) {
-        (Some(former), _) => tls::client_config(&former.ca_pem, None).map_err(IdentityError::Tls)?,
-        (None, Some(token)) => tls::enrol_client_config(token.pin()).map_err(IdentityError::Tls)?,
-        (None, None) => return Err(EnrolError::NoToken),
-    };
+    if let Some(former) = former {
+        let known = tls::ca_pin(&former.ca_pem).map_err(IdentityError::Tls)?;
+        if token.as_ref().is_none_or(|token| token.pin() == known) {
+            let config = tls::client_config(&former.ca_pem, None).map_err(IdentityError::Tls)?;
+            let again = ask(address, config, settings, &key, String::new()).await;
+            match (again, &token) {
+                (Err(EnrolError::Refused { transient: false, .. }), Some(_)) => {}
+                (again, _) => return keep(address, settings, vault, &key, again?),
+            }
+        }
+    }
+    let Some(token) = token else { return Err(EnrolError::NoToken) };
+    let config = tls::enrol_client_config(token.pin()).map_err(IdentityError::Tls)?;
+    let answer = ask(address, config, settings, &key, token.to_string()).await?;
+    // The pin decides whom to trust from now on, not the answer.
+    tls::verify_ca_pin(&answer.ca_pem, token.pin())
+        .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
+    keep(address, settings, vault, &key, answer)
+}
+
+async fn ask(
+    address: &str,
+    config: Arc<ClientConfig>,
+    settings: &Settings,
+    key: &Key,
+    token: String,
+) -> Result<EnrollResponse, EnrolError> {
     let channel = tls::connect(address, config).await?;
     let request = EnrollRequest {
-        token: token.as_ref().map(ToString::to_string).unwrap_or_default(),
+        token,
         name: settings.name.to_string(),
         csr_pem: key.csr_pem().map_err(IdentityError::Tls)?,
         address: settings.address.to_string(),
         labels: settings.labels.clone().into_iter().collect(),
     };
-    let answer = answer(address, AgentServiceClient::new(channel).enroll(request)).await?;
-    if let (None, Some(token)) = (&former, &token) {
-        // The pin decides whom to trust from now on, not the answer.
-        tls::verify_ca_pin(&answer.ca_pem, token.pin())
-            .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
-    }
-    let identity = keep(address, vault, &key, answer)?;
-    tracing::info!(host = %settings.name, id = %identity.certificate.host_id, fleet = identity.certificate.fleet,
-        "enrolled");
-    Ok(identity)
+    answer(address, AgentServiceClient::new(channel).enroll(request)).await
 }
 
 /// Gets a new certificate for the same key over a channel opened with the present one.
-pub async fn renew(address: &str, channel: Channel, vault: &Vault) -> Result<Identity, EnrolError> {
+pub async fn renew(
+    address: &str,
+    channel: Channel,
+    settings: &Settings,
+    vault: &Vault,
+) -> Result<Identity, EnrolError> {
     let key = vault.key()?;
     let request = RenewRequest { csr_pem: key.csr_pem().map_err(IdentityError::Tls)? };
     let answer = answer(address, AgentServiceClient::new(channel).renew(request)).await?;
-    let identity = keep(address, vault, &key, answer)?;
-    tracing::info!(id = %identity.certificate.host_id, "certificate renewed");
-    Ok(identity)
+    keep(address, settings, vault, &key, answer)
 }
 
 async fn answer(
@@ -138,12 +155,20 @@ async fn answer(
 }
 
 /// An answer is used before it is kept, so that a bad one does not replace a good certificate.
-fn keep(address: &str, vault: &Vault, key: &Key, answer: EnrollResponse) -> Result<Identity, EnrolError> {
+fn keep(
+    address: &str,
+    settings: &Settings,
+    vault: &Vault,
+    key: &Key,
+    answer: EnrollResponse,
+) -> Result<Identity, EnrolError> {
     let host_id = HostId::new(&answer.host_id).map_err(|_| EnrolError::HostId(address.to_owned()))?;
     let EnrollResponse { certificate_pem, ca_pem, fleet, .. } = answer;
     let identity = Identity::new(key, Certificate { host_id, fleet, certificate_pem, ca_pem })
         .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
     vault.keep(&identity.certificate).map_err(IdentityError::File)?;
+    tracing::info!(host = %settings.name, id = %identity.certificate.host_id, fleet = identity.certificate.fleet,
+        "certificate received");
     Ok(identity)
 }
 

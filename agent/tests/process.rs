@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use windlass_agent::attest::attest;
 use windlass_agent::config::HostPolicy;
 use windlass_agent::processes::{self, ProcessId};
 use windlass_agent::runtime::kill::members;
@@ -339,4 +340,47 @@ async fn a_start_whose_agent_was_killed_is_taken_over() {
     shim.wait().unwrap();
     runtime().stop(&launch).await.unwrap();
     assert!(!started.app.lives());
+}
+
+#[tokio::test]
+async fn attestation_tells_what_runs_and_nothing_else() {
+    let place = Place::new();
+    let launch = place.launch("exec sleep 1000", Span::secs(1));
+    let tree = launch.dir.as_path();
+    assert!(attest(None, None).ok);
+    assert!(!attest(Some(tree), None).ok);
+    let nothing = attest(Some(tree), Some(&launch));
+    assert_eq!((nothing.ok, nothing.pid, nothing.digest), (false, 0, None));
+
+    let started = runtime().start(&launch).await.unwrap().unwrap();
+    let seen = attest(Some(tree), Some(&launch));
+    assert!(seen.ok, "{seen:?}");
+    assert_eq!((seen.pid, seen.digest), (started.app.pid, Some(launch.release.digest)));
+    assert_eq!(Path::new(&seen.link), tree);
+    // The link names another release, or none.
+    assert!(!attest(Some(Path::new("/elsewhere")), Some(&launch)).ok);
+    assert!(!attest(None, Some(&launch)).ok);
+    // Another release should run.
+    let mut other = launch.clone();
+    other.release.digest = Digest::from_bytes([2; 32]);
+    let seen = attest(Some(tree), Some(&other));
+    assert_eq!((seen.ok, seen.digest), (false, Some(launch.release.digest)));
+    runtime().stop(&launch).await.unwrap();
+    assert!(!attest(Some(tree), Some(&launch)).ok);
+
+    // An application that leaves its directory is known by the program it was started as, as long as it is that.
+    let mut absolute = launch.clone();
+    if let Runtime::Process { command, .. } = &mut absolute.spec.runtime {
+        *command = ["/bin/sleep", "1000"].map(str::to_owned).into();
+    }
+    runtime().start(&absolute).await.unwrap();
+    assert!(attest(Some(tree), Some(&absolute)).ok);
+    runtime().stop(&absolute).await.unwrap();
+    let gone = place.launch("cd /; exec sleep 1000", Span::secs(1));
+    let started = runtime().start(&gone).await.unwrap().unwrap();
+    until("sleep", || started.app.cwd().is_some_and(|cwd| cwd == Path::new("/"))).await;
+    until("sleep", || started.app.exe().is_some_and(|exe| exe.ends_with("sleep"))).await;
+    let seen = attest(Some(tree), Some(&gone));
+    assert_eq!((seen.ok, seen.digest), (false, None), "{seen:?}");
+    runtime().stop(&gone).await.unwrap();
 }

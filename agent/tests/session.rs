@@ -206,7 +206,8 @@ fn settings(dir: &Path, coordinators: &[SocketAddr], token: Option<&JoinToken>) 
     let token = token.map_or(String::new(), |token| format!("join_token = \"{token}\"\n"));
     let coordinators: Vec<String> = coordinators.iter().map(ToString::to_string).collect();
     let text = format!(
-        "name = \"host-1\"\naddress = \"127.0.1.1\"\nstate_dir = \"state\"\n{token}coordinators = {coordinators:?}\n"
+        "name = \"host-1\"\naddress = \"127.0.1.1\"\nstate_dir = \"state\"\n{token}coordinators = {coordinators:?}\n\
+         [policy]\nauthor_keys = [\"ed25519:AAAA\"]\n"
     );
     config::parse(&text, &dir.join("agent.toml")).unwrap()
 }
@@ -332,7 +333,8 @@ async fn a_host_enrols_greets_obeys_and_reports() {
 
     let bulk = agent.bulk.channel().await.unwrap();
     let vault = Vault::open(&dir.path().join("state/identity")).unwrap();
-    let renewed = windlass_agent::enrol::renew("c", bulk, &vault);
+    let settings = settings(dir.path(), &[coordinator.address], None);
+    let renewed = windlass_agent::enrol::renew("c", bulk, &settings, &vault);
     assert_eq!(renewed.await.unwrap().certificate.host_id.as_str(), "h-1");
 
     agent.stop.cancel();
@@ -416,4 +418,19 @@ async fn a_host_with_a_certificate_needs_no_token_any_more() {
     let again = windlass_agent::enrol::enrol(&address, &settings, &vault);
     assert_eq!(again.await.unwrap().certificate.host_id.as_str(), "h-1");
     assert!(second.identity.borrow().is_some());
+}
+
+#[tokio::test]
+async fn a_fleet_made_anew_takes_the_host_by_a_new_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut former = coordinator(None, 1, true).await;
+    let first = agent(settings(dir.path(), &[former.address], Some(&former.token)), Published::default());
+    former.session().await;
+    first.stop.cancel();
+    timeout(DEADLINE, first.task).await.unwrap().unwrap().unwrap();
+    let mut fresh = coordinator(None, 1, true).await;
+    let mut second = agent(settings(dir.path(), &[fresh.address], Some(&fresh.token)), Published::default());
+    fresh.session().await;
+    second.until("connection", |state| state.connected.is_some()).await;
+    second.stop.cancel();
 }

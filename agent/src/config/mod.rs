@@ -93,6 +93,7 @@ author_keys = ["ed25519:AAAA"]
             (GOOD.replace("[\"127.0.0.1:7443\"]", "[]"), "coordinators: it is missing or empty; name"),
             (GOOD.replace("127.0.0.1:7443", "http://x"), "is not host:port; write"),
             (GOOD.replace("[policy]", "[policy]\nthreshold = 2"), "policy.threshold: 2 of 1"),
+            (GOOD.replace("author_keys = [\"ed25519:AAAA\"]", ""), "policy.author_keys: it is missing"),
             (GOOD.replace("ed25519:AAAA", "rsa"), "policy.author_keys: \"rsa\" is not"),
             (GOOD.replace("state_dir", "statedir"), "line 4: unknown field `statedir`"),
             (GOOD.replace("name = \"host-1\"", ""), "missing field `name`"),

@@ -153,7 +153,14 @@ impl Settings {
             (None, None) => JoinTokenSource::Absent,
         };
         let policy = fragment.policy;
-        if policy.threshold == 0 || (policy.threshold as usize > policy.author_keys.len().max(1)) {
+        if policy.author_keys.is_empty() {
+            return Err(wrong(
+                "policy.author_keys",
+                "it is missing or empty, so no release could be trusted".into(),
+                "list the public keys that `windlass key list` prints",
+            ));
+        }
+        if policy.threshold == 0 || policy.threshold as usize > policy.author_keys.len() {
             return Err(wrong(
                 "policy.threshold",
                 format!("{} of {} author keys cannot sign", policy.threshold, policy.author_keys.len()),

@@ -25,7 +25,7 @@ use windlass_release::BootTime;
 use self::stream::End;
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{JoinTokenSource, Settings};
 use crate::enrol::{self, EnrolError};
 use crate::exchange::{FromSession, Published};
 use crate::identity::{Identity, Vault};
@@ -93,10 +93,11 @@ impl Link {
         let never_enrolled = matches!(self.vault.certificate(), Ok(None));
         let mut attempt = 0;
         let mut turn = 0;
+        let mut anew = false;
         loop {
             let endpoints = &self.settings.coordinators;
             let address = endpoints[turn % endpoints.len()].clone();
-            let work = self.dial(&address);
+            let work = self.dial(&address, std::mem::take(&mut anew));
             let ended = tokio::select! {
                 ended = work => ended,
                 () = stop.cancelled() => return Ok(()),
@@ -106,8 +107,10 @@ impl Link {
                     attempt = 0;
                     Duration::ZERO
                 }
-                Ok(End::Broken { welcomed, problem }) => {
+                Ok(End::Broken { welcomed, unknown, problem }) => {
                     tracing::warn!(coordinator = address, problem, "session ended");
+                    // A certificate that is valid and yet refused is of no more use than none.
+                    anew = unknown;
                     self.lost(problem);
                     turn += 1;
                     attempt = if welcomed { 0 } else { attempt + 1 };
@@ -134,24 +137,30 @@ impl Link {
         }
     }
 
-    async fn dial(&mut self, address: &str) -> Result<End, EnrolError> {
+    async fn dial(&mut self, address: &str, anew: bool) -> Result<End, EnrolError> {
         let redials = self.published.borrow_and_update().redials;
         let opened_at = BootTime(clock::boot_ms());
-        let identity = self.certificate(address).await?;
+        let identity = self.certificate(address, anew).await?;
         let channel = match tls::connect(address, Arc::clone(&identity.tls)).await {
             Ok(channel) => channel,
-            Err(error) => return Ok(End::Broken { welcomed: false, problem: in_words(&error) }),
+            Err(error) => {
+                // The fleet was made anew, or has revoked this certificate: the token may be newer than both.
+                let unknown =
+                    error.is_certificate_refused() && self.settings.join_token != JoinTokenSource::Absent;
+                return Ok(End::Broken { welcomed: false, unknown, problem: in_words(&error) });
+            }
         };
         Ok(stream::run(self, address, channel, opened_at, redials).await)
     }
 
-    /// The certificate in use, or a new one where there is none that is valid.
-    async fn certificate(&self, address: &str) -> Result<Arc<Identity>, EnrolError> {
+    /// The certificate in use, or a new one where there is none that is valid, or none that is accepted (`anew`).
+    async fn certificate(&self, address: &str, anew: bool) -> Result<Arc<Identity>, EnrolError> {
         let now = clock::wall();
-        if let Some(identity) = self.identity.borrow().as_ref().filter(|identity| now < identity.until) {
-            return Ok(Arc::clone(identity));
+        let in_use = self.identity.borrow().as_ref().filter(|identity| now < identity.until).cloned();
+        if let Some(identity) = in_use.filter(|_| !anew) {
+            return Ok(identity);
         }
-        let identity = match enrol::present(&self.vault, now)? {
+        let identity = match enrol::present(&self.vault, now)?.filter(|_| !anew) {
             Some(identity) => identity,
             None => enrol::enrol(address, &self.settings, &self.vault).await?,
         };

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Bulk, in_words};
 use crate::backoff::Backoff;
 use crate::clock;
+use crate::config::Settings;
 use crate::enrol;
 use crate::identity::{Identity, Vault};
 
@@ -22,6 +23,7 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_secs(30), most: Duratio
 /// Renews until stopped.
 pub async fn run(
     bulk: Bulk,
+    settings: Arc<Settings>,
     vault: Vault,
     identity: watch::Sender<Option<Arc<Identity>>>,
     stop: CancellationToken,
@@ -40,7 +42,7 @@ pub async fn run(
         if !due {
             continue;
         }
-        match once(&bulk, &vault).await {
+        match once(&bulk, &settings, &vault).await {
             Ok(renewed) => {
                 attempt = 0;
                 identity.send_replace(Some(Arc::new(renewed)));
@@ -54,7 +56,7 @@ pub async fn run(
     }
 }
 
-async fn once(bulk: &Bulk, vault: &Vault) -> Result<Identity, String> {
+async fn once(bulk: &Bulk, settings: &Settings, vault: &Vault) -> Result<Identity, String> {
     let channel = bulk.channel().await.map_err(|error| in_words(&error))?;
-    enrol::renew("of the session", channel, vault).await.map_err(|error| in_words(&error))
+    enrol::renew("of the session", channel, settings, vault).await.map_err(|error| in_words(&error))
 }

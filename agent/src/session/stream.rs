@@ -14,7 +14,7 @@ use windlass_proto::limits::MESSAGE_BYTES;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::coordinator_message::Kind;
 use windlass_proto::rpc::{
-    AgentMessage, AppStatus, CoordinatorMessage, Heartbeat, Hello, Welcome, agent_message,
+    AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
 };
 use windlass_proto::version;
 use windlass_release::BootTime;
@@ -50,13 +50,15 @@ pub enum End {
     Broken {
         /// The coordinator had welcomed us.
         welcomed: bool,
+        /// The coordinator does not know this host any more: it was removed, or the fleet was made anew.
+        unknown: bool,
         /// Why.
         problem: String,
     },
 }
 
 fn broken(welcomed: bool, problem: impl Into<String>) -> End {
-    End::Broken { welcomed, problem: problem.into() }
+    End::Broken { welcomed, unknown: false, problem: problem.into() }
 }
 
 /// Holds a session until it ends.
@@ -87,7 +89,10 @@ pub(super) async fn run(
     };
     let (down, first) = match timeout(WELCOME, opening).await {
         Err(_) => return broken(false, "no welcome within 10 s"),
-        Ok(Err(status)) => return broken(false, status.message()),
+        Ok(Err(status)) => {
+            let unknown = matches!(ErrorKind::of(&status), ErrorKind::NotAllowed | ErrorKind::NotSignedIn);
+            return End::Broken { welcomed: false, unknown, problem: status.message().to_owned() };
+        }
         Ok(Ok(opened)) => opened,
     };
     let Some(CoordinatorMessage { kind: Some(Kind::Welcome(welcome)) }) = first else {
