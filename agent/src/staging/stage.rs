@@ -43,7 +43,7 @@ pub struct Order {
 #[derive(Debug, Clone)]
 pub struct Staged {
     /// Its manifest, believed.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// Bytes that came over the network.
     pub bytes_fetched: u64,
     /// Bytes linked or copied from what the host had.
@@ -100,7 +100,7 @@ impl Stager {
             let took = started.elapsed();
             tracing::info!(op = %order.op, release = %order.release, "release already held");
             return Ok(Staged {
-                manifest,
+                manifest: Arc::new(manifest),
                 bytes_fetched: 0,
                 bytes_reused: 0,
                 files_linked: 0,
@@ -154,7 +154,7 @@ impl Stager {
         &self,
         fetcher: &Fetcher,
         order: &Order,
-    ) -> Result<(Manifest, Arc<Unpacking>), StageError> {
+    ) -> Result<(Arc<Manifest>, Arc<Unpacking>), StageError> {
         let (this, app) = (self.clone(), order.release.app.clone());
         let base = blocking(move || Ok(this.base(&app))).await?;
         let bytes = fetcher.envelope(base.as_ref().map(Envelope::digest)).await?;
@@ -228,8 +228,8 @@ impl Stager {
         order: &Order,
         verified: &Verified,
         envelope: &[u8],
-    ) -> Result<(Manifest, Arc<Unpacking>), StageError> {
-        let manifest = verified.manifest().clone();
+    ) -> Result<(Arc<Manifest>, Arc<Unpacking>), StageError> {
+        let manifest = Arc::new(verified.manifest().clone());
         let app = &order.release.app;
         self.layout.create_app(app).map_err(|error| StageError::Io {
             action: "create",
@@ -261,19 +261,15 @@ impl Stager {
         Ok((manifest, Arc::new(unpacking)))
     }
 
-    /// Complete releases of all apps, those of this app first, and remains.
+    /// The app's complete releases, and remains. Other apps seldom share content, and knowing all would cost memory.
     fn sources(&self, app: &AppName) -> Sources {
         let mut sources = Sources::default();
-        let mut apps = held::apps(&self.layout);
-        apps.sort_by_key(|other| other != app);
-        for app in &apps {
-            for digest in held::digests(&self.layout, app) {
-                if let Ok(manifest) = held::manifest(&self.layout.release(app, &digest), &digest) {
-                    sources.add(&self.layout.tree(app, &digest), &manifest);
-                }
+        for digest in held::digests(&self.layout, app) {
+            if let Ok(manifest) = held::manifest(&self.layout.release(app, &digest), &digest) {
+                sources.add(&self.layout.tree(app, &digest), &manifest);
             }
         }
-        for remains in remains::list(&self.layout) {
+        for remains in remains::list(&self.layout).into_iter().filter(|remains| remains.app == *app) {
             if let Ok(manifest) = held::manifest(&remains.dir, &remains.digest) {
                 sources.add(&remains.dir.join(TREE), &manifest);
             }

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::Mode;
 use windlass_proto::bundle::{Chunk, Decompressor, EntryKind, Manifest};
@@ -101,7 +101,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Unpacking {
     tree: Beneath,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// By entry number; directories, links and linked files have no chunks left.
     slots: Vec<Mutex<Slot>>,
     wanted: HashMap<Digest, Wanted>,
@@ -114,7 +114,7 @@ pub struct Unpacking {
 
 impl Unpacking {
     /// Makes directories, links unchanged files and copies the chunks that the host has. `tree` must be an empty directory.
-    pub fn begin(tree: &Path, manifest: Manifest, sources: &Sources) -> Result<Self, UnpackError> {
+    pub fn begin(tree: &Path, manifest: Arc<Manifest>, sources: &Sources) -> Result<Self, UnpackError> {
         let tree = Beneath::open(tree).map_err(io_error("."))?;
         for entry in &manifest.entries {
             let path = entry.path.as_str();
