@@ -22,7 +22,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `now` | time on this boot, and contact with the coordinator, as passed in |
-//! | `state` | what is known and durable |
+//! | `state`, `operation` | what is known and durable |
 //! | `event`, `effect`, `refused` | what goes in and comes out |
 //! | `step` | the table: which event is handled where |
 //! | `orders` | assign, permit, confirm, abort |
@@ -38,6 +38,7 @@ mod effect;
 mod event;
 mod forward;
 mod now;
+mod operation;
 mod orders;
 mod recover;
 mod refused;
@@ -49,7 +50,8 @@ mod supervise;
 pub use effect::{Checks, Effect, Lane};
 pub use event::{Assign, Done, Event, Health, Staging};
 pub use now::{BootTime, LEASE_FRESH, Now};
+pub use operation::Operation;
 pub use refused::Refused;
-pub use state::{HISTORY, Operation, Progress, RevertGoal, RevertStep, State, Supervision, WatchWindow};
+pub use state::{HISTORY, Progress, RevertGoal, RevertStep, State, Supervision, WatchWindow};
 pub use status::{Observed, status};
 pub use step::{Step, step};

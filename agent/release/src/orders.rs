@@ -8,8 +8,9 @@ use windlass_proto::spec::OnWatchFailure;
 use crate::effect::Effect;
 use crate::event::{Assign, Staging};
 use crate::now::{BootTime, LEASE_FRESH};
+use crate::operation::Operation;
 use crate::refused::Refused;
-use crate::state::{HISTORY, Operation, Progress, Supervision, WatchWindow};
+use crate::state::{HISTORY, Progress, Supervision, WatchWindow};
 use crate::step::{Machine, is_forward};
 
 impl Machine {

@@ -5,8 +5,9 @@ use windlass_proto::phase::{Fault, Phase};
 use crate::effect::Effect;
 use crate::event::{Done, Event, Health};
 use crate::now::Now;
+use crate::operation::Operation;
 use crate::refused::Refused;
-use crate::state::{Operation, Progress, State};
+use crate::state::{Progress, State};
 
 /// Longest reason or complaint that is kept.
 const TEXT_BYTES: usize = 300;

@@ -1,0 +1,139 @@
+//! The effects on what lies on the disk: links, evidence, releases that nobody needs, rows of the store.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{AppName, OpId};
+use windlass_proto::release::ReleaseRef;
+
+use super::{Brief, Failure, Host, chain};
+use crate::clock;
+use crate::evidence::{self, Scene};
+use crate::held;
+use crate::link::{self, LinkError};
+use crate::retain::{self, Candidate};
+use crate::store::{Change, EvidenceRow};
+
+/// Longest that freezing evidence may hold a revert up.
+const EVIDENCE_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Host {
+    /// Moves `current`. A release is read in full before it is linked, unless the drain did that a moment ago.
+    pub(super) fn switch(
+        &self,
+        app: &AppName,
+        to: Option<&ReleaseRef>,
+        drained_for: Option<&ReleaseRef>,
+    ) -> Result<(), Failure> {
+        let current = link::current(&self.layout, app).ok().flatten();
+        match to {
+            None => link::clear_current(&self.layout, app)?,
+            Some(to) if current == Some(to.digest) => {}
+            Some(to) => {
+                let fresh = current.is_some() && drained_for.is_some_and(|it| it.digest == to.digest);
+                if !fresh {
+                    held::verify(&self.layout, app, &to.digest)?;
+                }
+                link::set_current(&self.layout, app, &to.digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The journal has the truth already, and recovery writes the link again; so a few attempts are enough.
+    pub(super) async fn write_confirmed(self: &Arc<Self>, app: &AppName, release: Option<ReleaseRef>) {
+        for attempt in 0..5_u32 {
+            let (host, app_of, release) = (self.clone(), app.clone(), release.clone());
+            let written = spawn_blocking(move || host.try_write_confirmed(&app_of, release.as_ref())).await;
+            match written {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(%app, attempt, error = chain(&error), "confirmed link not written")
+                }
+                Err(error) => tracing::error!(%app, attempt, %error, "confirmed link not written"),
+            }
+            tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+        }
+    }
+
+    fn try_write_confirmed(&self, app: &AppName, release: Option<&ReleaseRef>) -> Result<(), LinkError> {
+        let Some(release) = release else { return link::clear_confirmed(&self.layout, app) };
+        if link::confirmed(&self.layout, app).ok().flatten() == Some(release.digest) {
+            return Ok(());
+        }
+        link::set_confirmed(&self.layout, app, &release.digest, clock::wall())?;
+        if let Ok(row) = held::row(&self.layout, app, &release.digest) {
+            self.remember(vec![Change::Put(row)]);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn freeze(self: &Arc<Self>, brief: &Brief, op: OpId) {
+        let (host, brief) = (self.clone(), brief.clone());
+        let app = brief.app.clone();
+        let frozen = spawn_blocking(move || {
+            let notes = if brief.reason.is_empty() { Vec::new() } else { vec![brief.reason.clone()] };
+            let run = host.run_dir(&brief.app);
+            let items = evidence::collect(&Scene {
+                run: &run,
+                transcripts: brief.transcripts.all(),
+                current: link::current_target(&host.layout, &brief.app).ok().flatten(),
+                link: brief.contact.clone(),
+                notes,
+            });
+            let bytes = items.iter().map(|item| item.text.len() as u64).sum();
+            evidence::keep(&host.layout.evidence(), &op, &items)?;
+            let row = EvidenceRow { op: op.clone(), at: clock::wall(), file: format!("{op}.json"), bytes };
+            host.remember(vec![Change::Frozen { app: brief.app, row }]);
+            Ok::<_, crate::file::FileError>(())
+        });
+        match timeout(EVIDENCE_DEADLINE, frozen).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%app, error = chain(&error), "evidence not kept"),
+            Ok(Err(error)) => tracing::warn!(%app, %error, "evidence not kept"),
+            Err(_) => tracing::warn!(%app, "evidence not kept in time"),
+        }
+    }
+
+    pub(super) fn prune(&self, app: &AppName, keep: &Mutex<Vec<Digest>>) {
+        let candidates: Vec<Candidate> = held::digests(&self.layout, app)
+            .into_iter()
+            .map(|digest| Candidate {
+                digest,
+                confirmed_at: link::confirmed_at(&self.layout.release(app, &digest)),
+            })
+            .collect();
+        let (current, confirmed) =
+            match (link::current(&self.layout, app), link::confirmed(&self.layout, app)) {
+                (Ok(current), Ok(confirmed)) => (current, confirmed),
+                // Links that cannot be read protect everything.
+                _ => return,
+            };
+        // Held to the end: what an operation names from now on must not be among what is removed.
+        let keep = keep.lock().unwrap_or_else(PoisonError::into_inner);
+        let prunable = retain::to_prune(&candidates, current, confirmed, &keep, retain::KEEP);
+        let rows: Vec<_> =
+            prunable.iter().filter_map(|digest| held::row(&self.layout, app, digest).ok()).collect();
+        if let Err(error) = retain::prune(&self.layout, app, &prunable) {
+            tracing::warn!(%app, %error, "releases not pruned");
+        }
+        drop(keep);
+        self.remember(rows.into_iter().map(|row| Change::Remove(row.release)).collect());
+        if let Err(error) = retain::empty_trash(&self.layout) {
+            tracing::warn!(%error, "trash not emptied");
+        }
+    }
+
+    /// Writes rows. Nothing depends on them, so a failure is only told. Blocks.
+    pub fn remember(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.apply(changes) {
+            tracing::warn!(error = chain(&error), "store not written");
+        }
+    }
+}
