@@ -129,23 +129,17 @@ async fn known(client: &Client, app: &str) -> Result<Vec<BundleInfo>> {
 /// else one more than the highest. `digest` tells what the release would be called with a counter.
 fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<String>) -> Result<u64> {
     let releases: Vec<&ReleaseRef> = known.iter().filter_map(|bundle| bundle.release.as_ref()).collect();
-    for same in releases.iter().filter(|release| release.version == version) {
+    if let Some(same) = releases.iter().find(|release| release.version == version) {
         if digest(same.counter)? == same.digest {
             return Ok(same.counter);
         }
+        let exists = short_digest(&same.digest);
         return Err(ExpectedError::new(
             Exit::Conflict,
-            format!(
-                "{} {version} exists already with other contents ({})",
-                same.app,
-                short_digest(&same.digest)
-            ),
+            format!("{} {version} exists already with other contents ({exists})", same.app),
         )
         .hint("give these contents a --version of their own: a version is never changed")
-        .hint(format!(
-            "windlass deploy --bundle {}    (rolls out what exists)",
-            short_digest(&same.digest)
-        )));
+        .hint(format!("windlass deploy --bundle {exists}    (rolls out what exists)")));
     }
     Ok(releases.iter().map(|release| release.counter).max().unwrap_or(0) + 1)
 }
