@@ -384,3 +384,42 @@ async fn attestation_tells_what_runs_and_nothing_else() {
     assert_eq!((seen.ok, seen.digest), (false, None), "{seen:?}");
     runtime().stop(&gone).await.unwrap();
 }
+
+/// A file system of its own that can be filled; `None` where the test may not mount one (it needs root).
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"])
+            .arg(&at)
+            .stderr(std::process::Stdio::null())
+            .status();
+        mount.is_ok_and(|status| status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn the_former_release_starts_again_on_a_full_disk() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::mount(place.dir.path().join("disk")) else { return };
+    let mut launch = place.launch("exec sleep 1000", Span::secs(1));
+    launch.run = RunDir(disk.0.join("run"));
+    let first = runtime().start(&launch).await.unwrap().unwrap();
+    let mut filler = fs::File::create(disk.0.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+    runtime().stop(&launch).await.unwrap();
+    assert!(!first.app.lives());
+    let again = runtime().start(&launch).await.unwrap().unwrap();
+    assert!(again.app.lives());
+    windlass_agent::drain::admit(&launch).unwrap();
+    assert_eq!(find(&launch.run), Some(again));
+    runtime().stop(&launch).await.unwrap();
+}

@@ -127,6 +127,7 @@ impl Runtime for ProcessRuntime {
         let order = self.order(launch)?;
         self.check_ports(launch)?;
         file::make_dir(&launch.run.0)?;
+        file::keep_reserve(&launch.run.0);
         let started = self.spawn(launch, &order).await?;
         tracing::info!(app = %started.release.app, version = %started.release.version, pid = started.app.pid,
             "application started");
