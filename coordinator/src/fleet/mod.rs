@@ -20,6 +20,8 @@ mod persist;
 pub mod record;
 mod refusal;
 mod rollouts;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

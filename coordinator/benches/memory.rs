@@ -1,8 +1,9 @@
 //! Numbers, not promises: memory of the coordinator, idle and while eight agents fetch at once; speed of push and fetch.
 //!
-//! `cargo test -p windlass-coordinator --release --test measure -- --ignored --nocapture`
+//! `cargo bench -p windlass-coordinator`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests")]
 
+#[path = "../tests/harness/mod.rs"]
 mod harness;
 
 use std::time::Instant;
@@ -22,9 +23,8 @@ fn memory(pid: u32, what: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints numbers and proves nothing"]
-async fn memory_and_speed() {
+#[tokio::main]
+async fn main() {
     let coordinator = Coordinator::start().await;
     let pid = coordinator.pid();
     let mut operator = coordinator.operator().await;

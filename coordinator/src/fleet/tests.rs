@@ -1,0 +1,300 @@
+//! The fleet without sockets: what is on disk is always what is in memory, and history leads where it should.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{HostId, RolloutId};
+use windlass_proto::phase::{AppStatus, Attestation, Fault, Outcome, Phase};
+use windlass_proto::release::ReleaseRef;
+use windlass_proto::rpc::ErrorKind;
+use windlass_proto::time::{Span, Timestamp};
+use windlass_rollout::{Event, State};
+
+use super::record::BundleRecord;
+use super::{Enrolment, EventFilter, Fleet, Greeting, HostState, OrderText, SILENT_AFTER};
+use crate::store::{MAX_OPS, Member, MemoryStore, StateStore, Txn};
+
+const SPEC: &str = r#"{"targets":{"selector":"role=app"},
+    "strategy":{"max_parallel":1,"max_unavailable":"50%","min_healthy_time":"0s","healthy_deadline":"60s"}}"#;
+
+struct World {
+    fleet: Fleet,
+    store: MemoryStore,
+    fence: crate::store::Fence,
+    orders: Vec<mpsc::Receiver<windlass_proto::rpc::CoordinatorMessage>>,
+    hosts: Vec<HostId>,
+    seq: u64,
+}
+
+impl World {
+    async fn new(hosts: usize) -> Self {
+        let store = MemoryStore::default();
+        let member = Member { id: "a".into(), address: "here".into() };
+        let fence = store.campaign(&member).await.unwrap().fence;
+        let fleet = Fleet::new("test".into(), fence.epoch, Timestamp(1_000_000));
+        let mut world = Self { fleet, store, fence, orders: vec![], hosts: vec![], seq: 0 };
+        for n in 0..hosts {
+            let id = HostId::new(format!("id-{n}")).unwrap();
+            world.enrol(n, "role").unwrap();
+            world.hosts.push(id.clone());
+            world.connect(&id);
+        }
+        world.settle().await;
+        world
+    }
+
+    fn enrol(&mut self, n: usize, label: &str) -> Result<HostId, super::Refusal> {
+        let secret = Digest::of(format!("secret {n}").as_bytes());
+        let token = (format!("t{n}"), secret);
+        let labels = BTreeMap::from([("role".to_owned(), "app".to_owned())]);
+        if !self.fleet.tokens.contains_key(&token.0) {
+            self.fleet.create_token("operator/ana", token.clone(), labels, None, None)?;
+        }
+        let enrolment = Enrolment {
+            name: format!("host-{n}").parse().unwrap(),
+            key: Digest::of(format!("key {n}").as_bytes()),
+            address: "127.0.0.1".into(),
+            labels: BTreeMap::from([(label.to_owned(), "app".to_owned())]),
+            token: Some(token),
+        };
+        self.fleet.enrol(enrolment, HostId::new(format!("id-{n}")).unwrap())
+    }
+
+    fn connect(&mut self, id: &HostId) {
+        let apps = self.fleet.hosts.get(id).map(|host| host.statuses.values().cloned().collect());
+        let (sender, orders) = mpsc::channel(64);
+        let greeting = Greeting {
+            agent_version: "1".into(),
+            address: "127.0.0.1".into(),
+            facts: None,
+            apps: apps.unwrap_or_default(),
+        };
+        self.fleet.connect(id, 1, sender, greeting).unwrap();
+        self.orders.push(orders);
+    }
+
+    /// Commits, and checks that what is on disk is what is in memory.
+    async fn settle(&mut self) {
+        let (writes, outbox) = self.fleet.take_changes();
+        for part in writes.chunks(MAX_OPS) {
+            let txn = Txn { conditions: vec![], writes: part.to_vec() };
+            self.store.commit(&self.fence, txn).await.unwrap();
+        }
+        self.fleet.dispatch(outbox);
+        for orders in &mut self.orders {
+            while orders.try_recv().is_ok() {}
+        }
+        let mut read = Fleet::new("test".into(), self.fence.epoch, self.fleet.now);
+        read.load(&self.store).await.unwrap();
+        let (a, b) = (&self.fleet, &read);
+        assert_eq!((&a.tokens, &a.bundles, &a.apps, &a.names), (&b.tokens, &b.bundles, &b.apps, &b.names));
+        assert_eq!((&a.events, a.next_event), (&b.events, b.next_event));
+        for (id, host) in &a.hosts {
+            assert_eq!(host.record, b.hosts[id].record);
+            // What only moves while a host works is not written.
+            let still = |statuses: &BTreeMap<_, AppStatus>| {
+                let still =
+                    |s: &AppStatus| AppStatus { seq: 0, since: Timestamp(0), held: vec![], ..s.clone() };
+                statuses.values().map(still).collect::<Vec<_>>()
+            };
+            assert_eq!(still(&host.statuses), still(&b.hosts[id].statuses));
+        }
+        assert_eq!(a.rollouts.len(), b.rollouts.len());
+        for (id, entry) in &a.rollouts {
+            assert_eq!(entry.rollout, b.rollouts[id].rollout);
+            assert_eq!(entry.failures, b.rollouts[id].failures);
+        }
+    }
+
+    fn push(&mut self, version: &str) -> ReleaseRef {
+        let release = ReleaseRef {
+            app: "shop".parse().unwrap(),
+            version: version.parse().unwrap(),
+            digest: Digest::of(version.as_bytes()),
+            counter: 1,
+        };
+        let spec = r#"{"runtime":{"kind":"static"},"drain":{"timeout":"1s"}}"#;
+        let record = BundleRecord {
+            release: release.clone(),
+            spec: serde_json::from_str(spec).unwrap(),
+            files: 1,
+            bytes: 1,
+            chunks: 1,
+            stored_bytes: 1,
+            key_ids: vec!["k".into()],
+            pushed_at: self.fleet.now,
+            pushed_by: "operator/ana".into(),
+        };
+        self.fleet.add_bundle(record).unwrap();
+        release
+    }
+
+    fn order(version: &str, rollback: bool) -> OrderText {
+        let spec_json = if rollback { String::new() } else { SPEC.into() };
+        OrderText { app: "shop".into(), target: version.into(), spec_json, rollback, expect_revision: 0 }
+    }
+
+    /// Starts a rollout and plays all hosts until it has ended; they fail where `broken`.
+    async fn roll(&mut self, order: &OrderText, id: &str, broken: bool) -> State {
+        let id = RolloutId::new(id).unwrap();
+        self.fleet.start("operator/ana", order, "", "", id.clone()).unwrap();
+        for _ in 0..200 {
+            self.settle().await;
+            let rollout = &self.fleet.rollouts[&id].rollout;
+            if rollout.ended() {
+                return rollout.state;
+            }
+            let (to, parts) = (rollout.to.clone(), rollout.hosts.clone());
+            for host in self.hosts.clone() {
+                let name = self.fleet.hosts[&host].record.name.clone();
+                let Some(part) = parts.get(&name) else { continue };
+                let go = part.permit_at.is_some() && part.part == windlass_rollout::state::Part::Go;
+                let phase = match (part.phase, go) {
+                    _ if part.outcome.is_some() => continue,
+                    (Phase::Trial, _) => Phase::Confirmed,
+                    (_, true) if broken => Phase::Reverted,
+                    (_, true) => Phase::Trial,
+                    _ => Phase::Staged,
+                };
+                let status = self.status(&host, &id, part.op.clone(), &to, phase);
+                self.fleet.now = self.fleet.now.after(Span(100));
+                assert!(self.fleet.report(&host, 1, status));
+            }
+            self.fleet.now = self.fleet.now.after(Span::secs(1));
+            for host in self.hosts.clone() {
+                assert!(self.fleet.heartbeat(&host, 1, None));
+            }
+            self.fleet.tick();
+        }
+        panic!("rollout {id} does not end: {:?}", self.fleet.rollouts[&id].rollout);
+    }
+
+    fn status(
+        &mut self,
+        host: &HostId,
+        rollout: &RolloutId,
+        op: windlass_proto::id::OpId,
+        to: &ReleaseRef,
+        phase: Phase,
+    ) -> AppStatus {
+        self.seq += 1;
+        let former = self.fleet.hosts[host].statuses.get(&to.app).and_then(|status| status.confirmed.clone());
+        let runs =
+            if matches!(phase, Phase::Trial | Phase::Confirmed) { Some(to.clone()) } else { former.clone() };
+        AppStatus {
+            app: to.app.clone(),
+            seq: self.seq,
+            op: Some(op),
+            rollout: Some(rollout.clone()),
+            epoch: 1,
+            phase,
+            outcome: match phase {
+                Phase::Confirmed => Some(Outcome::Confirmed),
+                Phase::Reverted => Some(Outcome::Reverted),
+                _ => None,
+            },
+            fault: (phase == Phase::Reverted).then_some(Fault::App),
+            reason: if phase == Phase::Reverted { "readiness failed".into() } else { String::new() },
+            attested: Attestation {
+                ok: true,
+                digest: runs.as_ref().map(|r| r.digest),
+                ..Attestation::default()
+            },
+            current: runs,
+            confirmed: if phase == Phase::Confirmed { Some(to.clone()) } else { former },
+            target: Some(to.clone()),
+            drained: None,
+            phase_times: BTreeMap::new(),
+            since: self.fleet.now,
+            evidence: vec![],
+            held: vec![to.digest],
+            detail: String::new(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_leads_back_release_by_release() {
+    let mut world = World::new(3).await;
+    for version in ["1", "2", "3", "4"] {
+        world.push(version);
+    }
+    let none = world.fleet.plan(&World::order("", true)).unwrap_err();
+    assert!(none.message.contains("no good release yet"), "{none}");
+    for version in ["1", "2", "3"] {
+        assert_eq!(
+            world.roll(&World::order(version, false), &format!("r-{version}"), false).await,
+            State::Succeeded
+        );
+    }
+    let never = world.fleet.plan(&World::order("4", true)).unwrap_err();
+    assert!(never.message.contains("has never succeeded"), "{never}");
+    let failed = world.roll(&World::order("4", false), "r-4", true).await;
+    assert!(matches!(failed, State::RolledBack | State::Failed), "{failed:?}");
+    let to = |plan: windlass_rollout::Plan| plan.order.to.version.to_string();
+    assert_eq!(to(world.fleet.plan(&World::order("1", true)).unwrap()), "1");
+    for (id, version) in [("r-5", "2"), ("r-6", "1")] {
+        if failed == State::RolledBack || id != "r-5" {
+            assert_eq!(to(world.fleet.plan(&World::order("", true)).unwrap()), version);
+            assert_eq!(world.roll(&World::order("", true), id, false).await, State::Succeeded);
+        }
+    }
+    let why = world.fleet.why("r-4").unwrap();
+    assert_eq!((why.fault, why.cause.as_str()), (Some(Fault::App), "readiness failed"));
+    assert!(world.fleet.why("r-1").is_err());
+}
+
+#[tokio::test]
+async fn silence_is_noticed_once_and_ends_with_a_heartbeat() {
+    let mut world = World::new(2).await;
+    let before = world.fleet.newest_event();
+    world.fleet.now = world.fleet.now.after(SILENT_AFTER).after(Span(1));
+    assert!(world.fleet.next_deadline().unwrap() <= world.fleet.now);
+    world.fleet.tick();
+    world.fleet.tick();
+    world.settle().await;
+    let log = world.fleet.events(before, &EventFilter::default(), 100, false);
+    let kinds: Vec<_> = log.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["host.silent", "host.silent"]);
+    assert_eq!(world.fleet.host("host-0").unwrap().state(world.fleet.now, None), HostState::Silent);
+    let host = world.hosts[0].clone();
+    assert!(!world.fleet.heartbeat(&host, 1, None), "the old session is gone");
+    world.connect(&host);
+    world.settle().await;
+    assert_eq!(world.fleet.host("host-0").unwrap().state(world.fleet.now, None), HostState::Ready);
+}
+
+#[tokio::test]
+async fn a_host_cannot_say_another_label_than_its_token() {
+    let mut world = World::new(1).await;
+    let labels = BTreeMap::from([("role".to_owned(), "db".to_owned())]);
+    let token = ("other".to_owned(), Digest::of(b"x"));
+    world.fleet.create_token("operator/ana", token.clone(), labels, None, None).unwrap();
+    let enrolment = Enrolment {
+        name: "host-9".parse().unwrap(),
+        key: Digest::of(b"k"),
+        address: "127.0.0.1".into(),
+        labels: BTreeMap::from([("role".to_owned(), "app".to_owned())]),
+        token: Some(token),
+    };
+    let refusal = world.fleet.enrol(enrolment, HostId::new("id-9").unwrap()).unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::NotAllowed, "{refusal}");
+    assert_eq!(world.fleet.tokens()[0].used, None, "a refused enrolment does not use the token up");
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn events_and_rollouts_are_bounded() {
+    let mut world = World::new(1).await;
+    for n in 0..super::EVENTS + 50 {
+        world.fleet.cordon("operator/ana", "host-0", n.is_multiple_of(2).then(String::new)).unwrap();
+        if n.is_multiple_of(1000) {
+            world.settle().await;
+        }
+    }
+    world.settle().await;
+    assert_eq!(world.fleet.events.len(), super::EVENTS);
+    let command = world.fleet.command("operator/ana", "r-none", Event::Resume { by: "operator/ana".into() });
+    assert_eq!(command.unwrap_err().kind, ErrorKind::NotFound);
+}
