@@ -94,6 +94,11 @@ impl Layout {
         self.state.join("evidence")
     }
 
+    /// Room that is given up when a link must move on a full disk.
+    pub fn ballast(&self) -> PathBuf {
+        self.state.join("ballast")
+    }
+
     /// The socket by which the agent's other verbs ask the running agent.
     pub fn control_socket(&self) -> PathBuf {
         self.state.join("control.sock")

@@ -19,6 +19,7 @@
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
+//! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
 //! * [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
@@ -28,6 +29,7 @@ pub mod app;
 pub mod args;
 pub mod attest;
 pub mod backoff;
+pub mod ballast;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -10,8 +10,8 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
 use windlass_proto::time::Timestamp;
 
-use crate::durable;
 use crate::layout::Layout;
+use crate::{ballast, durable};
 
 /// A link that could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +26,6 @@ pub enum LinkError {
         /// Why.
         source: io::Error,
     },
-    /// The mark of a confirmed release cannot be written.
-    #[error(transparent)]
-    Mark(#[from] crate::file::FileError),
     /// The link points at something that is not a release of the app.
     #[error("{} points at {}, which is not a release", path.display(), target.display())]
     Foreign {
@@ -56,9 +53,9 @@ pub fn set_current(layout: &Layout, app: &AppName, digest: &Digest) -> Result<()
         return Err(LinkError::NoRelease { app: app.clone(), digest: *digest });
     }
     let dir = layout.run_app(app);
-    std::fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+    ballast::with(layout, || std::fs::create_dir_all(&dir)).map_err(io_error("create", &dir))?;
     let link = layout.current(app);
-    durable::replace_link(&link, &tree).map_err(io_error("replace", &link))
+    ballast::with(layout, || durable::replace_link(&link, &tree)).map_err(io_error("replace", &link))
 }
 
 /// Removes `current`: the app has no release in use.
@@ -92,10 +89,14 @@ pub fn set_confirmed(
         return Err(LinkError::NoRelease { app: app.clone(), digest: *digest });
     }
     let mark = release.join(MARK);
-    crate::file::replace(&mark, at.0.to_string().as_bytes(), 0o444)?;
+    let time = at.0.to_string();
+    ballast::with(layout, || {
+        crate::file::replace(&mark, time.as_bytes(), 0o444).map_err(|error| error.source)
+    })
+    .map_err(io_error("write", &mark))?;
     let link = layout.confirmed(app);
     let target = Path::new("releases").join(digest.hex());
-    durable::replace_link(&link, &target).map_err(io_error("replace", &link))
+    ballast::with(layout, || durable::replace_link(&link, &target)).map_err(io_error("replace", &link))
 }
 
 /// Removes `confirmed`: the app was never confirmed here, or is leaving this host.

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use crate::held;
 use crate::journal::{Journal, JournalError, Recovered};
 use crate::layout::{CreateError, Layout};
 use crate::retain;
 use crate::staging::remains;
 use crate::store::{self, Opened};
+use crate::{ballast, held};
 
 /// What was brought up.
 #[derive(Debug)]
@@ -42,6 +42,9 @@ pub fn open(layout: &Layout, now: SystemTime) -> Result<Storage, StorageError> {
     }
     if let Err(error) = retain::empty_trash(layout) {
         tracing::warn!(%error, "trash not emptied");
+    }
+    if let Err(error) = ballast::set_aside(layout) {
+        tracing::warn!(%error, "no room set aside for a full disk");
     }
     let store = store::open(layout, &held::scan(layout));
     Ok(Storage { journal, recovered, store })

@@ -47,10 +47,13 @@ pub fn open(layout: &Layout, held: &[ReleaseRow]) -> Opened {
         Err(error) => error.to_string(),
     };
     tracing::warn!(path = %path.display(), reason, "store put aside");
-    let fresh = put_aside(&path).map_err(|error| error.to_string()).and_then(|()| {
-        let store = guarded(&path, None, FRESH_DEADLINE).map_err(|error| error.to_string())?;
-        reconcile(&store, held).map_err(|error| error.to_string())?;
-        Ok(store)
+    let fresh = put_aside(&path).map_err(|error| error.to_string()).and_then(|aside| {
+        let store = guarded(&path, None, FRESH_DEADLINE).map_err(|error| error.to_string());
+        let store = store.and_then(|store| {
+            reconcile(&store, held).map_err(|error| error.to_string())?;
+            Ok(store)
+        });
+        store.inspect_err(|_| put_back(&path, aside.as_deref()))
     });
     match fresh {
         Ok(store) => Opened { store: Arc::new(store), health: Health::Rebuilt(reason) },
@@ -105,20 +108,31 @@ fn reconcile(store: &SledStore, held: &[ReleaseRow]) -> Result<(), StoreError> {
 }
 
 /// Keeps the newest damaged store for a person to look at.
-fn put_aside(path: &Path) -> std::io::Result<()> {
-    let name = |number: u32| -> PathBuf {
-        path.with_file_name(format!(
-            "{}.bad-{number}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        ))
-    };
+fn put_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned() + ".bad-";
     let mut number = 1;
+    let mut older = Vec::new();
     for item in std::fs::read_dir(path.parent().unwrap_or(path))?.flatten() {
-        let text = item.file_name().to_string_lossy().into_owned();
-        if let Some((_, old)) = text.split_once("store.bad-") {
+        if let Some(old) = item.file_name().to_string_lossy().strip_prefix(&name) {
             number = number.max(old.parse::<u32>().unwrap_or(0).saturating_add(1));
-            durable::remove_tree(&item.path())?;
+            older.push(item.path());
         }
     }
-    if path.exists() { durable::rename(path, &name(number)) } else { Ok(()) }
+    if !path.exists() {
+        return Ok(None);
+    }
+    let aside = path.with_file_name(format!("{name}{number}"));
+    durable::rename(path, &aside)?;
+    older.iter().try_for_each(|old| durable::remove_tree(old))?;
+    Ok(Some(aside))
+}
+
+/// When no new store can be made either, it is the disk that is full or broken, not the store: it may be good when the
+/// agent starts again.
+fn put_back(path: &Path, aside: Option<&Path>) {
+    let Some(aside) = aside else { return };
+    let back = durable::remove_tree(path).and_then(|()| durable::rename(aside, path));
+    if let Err(error) = back {
+        tracing::warn!(path = %aside.display(), %error, "store not put back");
+    }
 }
