@@ -30,6 +30,7 @@ enum Said {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are orders")]
 enum Told {
     Lease,
     Order(Effect, u64),
