@@ -35,7 +35,9 @@ pub fn render(rollout: &Rollout, now_ms: i64, away: bool) -> String {
             style::word(&rollout.state)
         ),
     ];
-    let waiting = match (away, rollout.conditions.as_slice(), rollout.waiting_for.as_str()) {
+    // What hosts do stands below, in full.
+    let waiting_for = text::cut(&rollout.waiting_for, 64);
+    let waiting = match (away, rollout.conditions.as_slice(), waiting_for.as_str()) {
         (true, ..) => style::paint(style::WARN, "the coordinator is away; trying again"),
         (_, [], "") => String::new(),
         (_, [], waiting) => format!("waits for {waiting}"),

@@ -130,7 +130,13 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
     if exit == Exit::Paused {
         let waits = match rollout.waiting_for.as_str() {
             "" => rollout.conditions.join(", "),
-            waiting => format!("waits for {waiting}"),
+            // The hints say how to go on; the coordinator's words do, too.
+            waiting => waiting
+                .split("; `windlass")
+                .next()
+                .unwrap_or(waiting)
+                .trim_start_matches("a person: ")
+                .to_owned(),
         };
         return ExpectedError::new(exit, format!("rollout {id} ({title}) is paused: {waits}"))
             .hint(format!("windlass rollout resume {id}"))
@@ -140,8 +146,8 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
     let mut error =
         ExpectedError::new(exit, format!("rollout {id} ({title}) failed: {}", why.trim_end_matches('.')));
     error = error.line(where_the_fleet_is(rollout));
-    let first = failed(rollout).next().map(|host| host.host.clone());
-    if let Some(host) = &first {
+    let own_fault = |host: &&HostProgress| !matches!(json::fault(host.fault), None | Some("policy"));
+    if let Some(host) = failed(rollout).find(own_fault).map(|host| &host.host) {
         error = error.hint(format!("windlass why {host}"));
     }
     match rollout.state.as_str() {
