@@ -47,7 +47,7 @@ pub async fn prepare(invocation: &Invocation, args: &Order) -> Result<(Client, T
             (client, release)
         }
         (None, Some(version)) => {
-            let keys = bundle::signers(invocation, &args.key)?;
+            let keys = bundle::author::signers(invocation, &args.key)?;
             let client = invocation.connect().await?;
             let release = make(invocation, &client, &spec, version, &keys).await?;
             (client, release)
@@ -129,17 +129,20 @@ async fn known(client: &Client, app: &str) -> Result<Vec<BundleInfo>> {
 /// else one more than the highest. `digest` tells what the release would be called with a counter.
 fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<String>) -> Result<u64> {
     let releases: Vec<&ReleaseRef> = known.iter().filter_map(|bundle| bundle.release.as_ref()).collect();
-    if let Some(same) = releases.iter().find(|release| release.version == version) {
-        if digest(same.counter)? == same.digest {
-            return Ok(same.counter);
+    let same: Vec<&&ReleaseRef> = releases.iter().filter(|release| release.version == version).collect();
+    for release in &same {
+        if digest(release.counter)? == release.digest {
+            return Ok(release.counter);
         }
-        let exists = short_digest(&same.digest);
+    }
+    if let Some(other) = same.first() {
+        let known = short_digest(&other.digest);
         return Err(ExpectedError::new(
             Exit::Conflict,
-            format!("{} {version} exists already with other contents ({exists})", same.app),
+            format!("{} {version} exists already with other contents ({known})", other.app),
         )
         .hint("give these contents a --version of their own: a version is never changed")
-        .hint(format!("windlass deploy --bundle {exists}    (rolls out what exists)")));
+        .hint(format!("windlass deploy --bundle {known}    (rolls out what exists)")));
     }
     Ok(releases.iter().map(|release| release.counter).max().unwrap_or(0) + 1)
 }

@@ -76,11 +76,15 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
     let conflict = errors.iter().any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision"));
     let exit = if conflict { Exit::Conflict } else { Exit::Failed };
     let version = plan.to.as_ref().map_or("", |to| to.version.as_str());
-    let mut error =
-        ExpectedError::new(exit, format!("cannot {doing} {} {version}: the plan cannot work", plan.app));
-    for check in &errors {
-        error = error.line(format!("{}: {}", check.id, check.message));
-    }
+    let what = format!("cannot {doing} {} {version}", plan.app);
+    let error = match errors.as_slice() {
+        [one] => ExpectedError::new(exit, format!("{what}: {}", one.message)),
+        several => several
+            .iter()
+            .fold(ExpectedError::new(exit, format!("{what}: the plan cannot work")), |error, check| {
+                error.line(format!("{}: {}", check.id, check.message))
+            }),
+    };
     Err(match errors[0].id.as_str() {
         "busy" => error.hint("windlass rollout list --open"),
         "revision" => error.hint("windlass plan    (shows the state as it is now)"),

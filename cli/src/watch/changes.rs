@@ -11,12 +11,15 @@ pub fn lines(old: Option<&Rollout>, new: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
     if old.is_none() {
         let hosts: usize = new.batches.iter().map(|b| b.hosts.len()).sum();
-        let batches = match new.batches.len() {
-            1 => "1 batch".to_owned(),
-            n => format!("{n} batches"),
-        };
-        let (title, revision, hosts) = (title(new), new.revision, text::count(hosts, "host"));
-        lines.push(format!("start   {title}  revision {revision}, {hosts} in {batches}, {}", new.state));
+        let batches =
+            if new.batches.len() == 1 { "1 batch".into() } else { format!("{} batches", new.batches.len()) };
+        lines.push(format!(
+            "start   {}  revision {}, {} in {batches}, {}",
+            title(new),
+            new.revision,
+            text::count(hosts, "host"),
+            new.state
+        ));
     }
     for host in &new.hosts {
         let before = old.and_then(|o| o.hosts.iter().find(|h| h.host == host.host));

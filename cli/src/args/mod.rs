@@ -1,0 +1,223 @@
+//! The verbs and flags. Only verbs that are built appear here.
+
+mod bundle;
+mod dev;
+mod host;
+mod identity;
+mod order;
+mod rollout;
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::output::Format;
+
+pub use bundle::{Bundle, BundleBuild};
+pub use dev::{Demo, DemoApp, Dev, DevDir, DevSession, DevUp};
+pub use host::{Host, HostAct, Token};
+pub use identity::{Context, Key};
+pub use order::{Deploy, Follow, Order, Plan, Rollback, SpecFile};
+pub use rollout::{Rollout, RolloutAct};
+
+/// Moves a fleet of hosts to a new release, batch by batch; each host holds, or goes back by itself.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version, max_term_width = 100, after_help = crate::exit::TABLE)]
+pub struct Args {
+    /// What applies to every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Form of the data on stdout: table, wide, json, jsonl, yaml or name
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORM",
+        default_value = "table",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub output: Format,
+    /// Same as -o json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub json: bool,
+    /// Use colour: auto, always or never (NO_COLOR is respected)
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub color: Color,
+    /// Use this context instead of the current one
+    #[arg(long, global = true, value_name = "NAME", env = "WINDLASS_CONTEXT", hide_env_values = true)]
+    pub context: Option<String>,
+    /// Say more: ids, digests in full, gRPC codes
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented windlass.yaml here
+    Init(Init),
+    /// Check a spec offline: every problem at once, with line and column
+    Validate(SpecFile),
+    /// Show what a deploy would change, batch by batch; change nothing
+    Plan(Plan),
+    /// Build, sign, push and roll out a release, and follow it to its end
+    Deploy(Deploy),
+    /// Show apps, open rollouts and sick hosts on one screen
+    Status(Status),
+    /// Roll out an earlier release (default: the last good one before the current one)
+    Rollback(Rollback),
+    /// Show which release provably runs where
+    Versions(Versions),
+    /// Name the first cause of a host's or a rollout's failure, with its evidence
+    Why(Why),
+    /// Show who did what and what changed
+    Events(Events),
+    /// Build, push and inspect bundles
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Watch and steer rollouts
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// List, label and cordon hosts
+    #[command(subcommand)]
+    Host(Host),
+    /// Make and list author keys, which sign releases
+    #[command(subcommand)]
+    Key(Key),
+    /// Make and revoke join tokens, with which agents enrol
+    #[command(subcommand)]
+    Token(Token),
+    /// Choose the coordinator to talk to
+    #[command(subcommand)]
+    Context(Context),
+    /// Print the JSON Schema of windlass.yaml, for editors
+    Schema,
+    /// Print a completion script
+    Completions(Completions),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(Man),
+    /// Show the versions of this program and the coordinator
+    Version(Version),
+    /// Run a fleet on this machine: a coordinator and agents as processes, no root needed
+    #[command(subcommand)]
+    Dev(Dev),
+    /// Tell the whole story on a fleet in a temporary directory: deploy, fail, crash, recover
+    Demo(Demo),
+    /// The application that the demo deploys
+    #[command(hide = true)]
+    DemoApp(DemoApp),
+    /// Become another program in a session of its own
+    #[command(hide = true)]
+    DevSession(DevSession),
+}
+
+/// `windlass init`
+#[derive(Debug, ClapArgs)]
+pub struct Init {
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "windlass.yaml")]
+    pub file: PathBuf,
+    /// The app's name (default: the directory's name)
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `windlass status`
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// Only this app
+    pub app: Option<String>,
+}
+
+/// `windlass versions`
+#[derive(Debug, ClapArgs)]
+pub struct Versions {
+    /// Only this app
+    pub app: Option<String>,
+}
+
+/// `windlass why`
+#[derive(Debug, ClapArgs)]
+pub struct Why {
+    /// A host's name or a rollout's id
+    #[arg(value_name = "HOST|ROLLOUT")]
+    pub subject: String,
+}
+
+/// `windlass events`
+#[derive(Debug, ClapArgs)]
+pub struct Events {
+    /// Go on with events as they happen
+    #[arg(long)]
+    pub follow: bool,
+    /// Only events of this app
+    #[arg(long, value_name = "APP")]
+    pub app: Option<String>,
+    /// Only events of this host
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only events of this rollout
+    #[arg(long, value_name = "ID")]
+    pub rollout: Option<String>,
+    /// At most so many past events
+    #[arg(long, value_name = "N", default_value = "200")]
+    pub limit: u32,
+    /// Only events after this sequence number
+    #[arg(long, value_name = "SEQ", default_value = "0", hide_default_value = true)]
+    pub after: u64,
+}
+
+/// `windlass completions`
+#[derive(Debug, ClapArgs)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `windlass man`
+#[derive(Debug, ClapArgs)]
+pub struct Man {
+    /// Where to write the pages
+    pub dir: PathBuf,
+}
+
+/// `windlass version`
+#[derive(Debug, ClapArgs)]
+pub struct Version {
+    /// Do not ask the coordinator
+    #[arg(long)]
+    pub client: bool,
+}

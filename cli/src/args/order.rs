@@ -1,0 +1,101 @@
+//! What is rolled out, and how it is followed: `validate`, `plan`, `deploy`, `rollback`.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use windlass_proto::time::Span;
+
+/// Which spec.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct SpecFile {
+    /// The spec
+    #[arg(short, long, value_name = "FILE", default_value = "windlass.yaml")]
+    pub file: PathBuf,
+    /// Apply this environment of the spec
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Override a rollout field, as in --set strategy.max_parallel=2
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// What to roll out, for `plan` and `deploy`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Order {
+    /// Spec, environment and overrides.
+    #[command(flatten)]
+    pub spec: SpecFile,
+    /// Version of the release to build
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Roll out this bundle instead of building one: a file, or the digest of a pushed one
+    #[arg(long, value_name = "FILE|DIGEST", conflicts_with = "version")]
+    pub bundle: Option<String>,
+    /// Sign with this author key (default: the context's)
+    #[arg(long, value_name = "NAME")]
+    pub key: Vec<String>,
+    /// Refuse when the app's next revision is another than this
+    #[arg(long, value_name = "N")]
+    pub expect_revision: Option<u64>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+}
+
+/// `windlass plan`
+#[derive(Debug, ClapArgs)]
+pub struct Plan {
+    /// What to roll out.
+    #[command(flatten)]
+    pub order: Order,
+    /// Exit with 8 when there are changes
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `windlass deploy`
+#[derive(Debug, ClapArgs)]
+pub struct Deploy {
+    /// What to roll out.
+    #[command(flatten)]
+    pub order: Order,
+    /// How to follow it.
+    #[command(flatten)]
+    pub follow: Follow,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// How a started rollout is followed.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Follow {
+    /// Print the rollout's id and return at once
+    #[arg(long)]
+    pub detach: bool,
+    /// Stop watching after so long (exit 6); the rollout goes on
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<Span>,
+}
+
+/// `windlass rollback`
+#[derive(Debug, ClapArgs)]
+pub struct Rollback {
+    /// The app
+    pub app: String,
+    /// The release to go back to
+    #[arg(long, value_name = "VERSION|DIGEST")]
+    pub to: Option<String>,
+    /// Refuse when the app's next revision is another than this
+    #[arg(long, value_name = "N")]
+    pub expect_revision: Option<u64>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// How to follow it.
+    #[command(flatten)]
+    pub follow: Follow,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
