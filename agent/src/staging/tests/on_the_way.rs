@@ -80,10 +80,16 @@ async fn a_cancelled_or_killed_staging_is_taken_up_again() {
     let host = Host::new(&[&key]);
     let cancel = CancellationToken::new();
     let order = order(&bundle.release);
-    {
+    let mark = host.layout.staging_of(&order.op).join(remains::FETCHING);
+    let fetching = || async {
+        while !mark.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
         // Dropping the future is what a killed agent looks like to the files.
-        let staging = host.stager.stage(coordinator.channel(), &order, cancel.clone());
-        tokio::time::timeout(Duration::from_millis(200), staging).await.unwrap_err();
+        _ = host.stager.stage(coordinator.channel(), &order, cancel.clone()) => panic!("it ended"),
+        () = fetching() => {}
     }
     assert!(host.layout.staging_of(&order.op).exists());
     remains::tidy(&host.layout, std::time::SystemTime::now()).unwrap();
@@ -91,7 +97,7 @@ async fn a_cancelled_or_killed_staging_is_taken_up_again() {
     assert_eq!(remains::list(&host.layout).len(), 1);
 
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        fetching().await;
         cancel.cancel();
     };
     let (error, ()) = tokio::join!(host.stager.stage(coordinator.channel(), &order, cancel.clone()), stop);
