@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::ErrorKind;
 
@@ -19,6 +20,9 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 128;
 /// A failing store is tried again for so long before the coordinator stops.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// After a commit that took longer, hosts get their time to be heard again.
+const DEAF: Duration = Duration::from_secs(3);
 
 type Answer = Box<dyn FnOnce() + Send>;
 type Command = Box<dyn FnOnce(&mut Fleet) -> Answer + Send>;
@@ -104,7 +108,13 @@ async fn run(
         }
         fleet.tick();
         let (writes, outbox) = fleet.take_changes();
+        let writing = Instant::now();
         disk.commit(writes).await?;
+        if writing.elapsed() > DEAF {
+            tracing::warn!(seconds = writing.elapsed().as_secs(), "the disk is slow");
+            fleet.now = clock.now();
+            fleet.was_deaf();
+        }
         fleet.dispatch(outbox);
         for answer in answers.drain(..) {
             answer();
@@ -147,7 +157,7 @@ impl Disk {
 
     /// Writes are puts and deletes without conditions, so trying again is harmless even if the first try was applied.
     async fn apply(&self, txn: Txn) -> Result<(), DriverFailed> {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
             match self.store.commit(&self.fence, txn.clone()).await {

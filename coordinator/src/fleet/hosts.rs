@@ -288,6 +288,14 @@ impl Fleet {
         self.keep(id);
     }
 
+    /// The coordinator could not listen for a while: what hosts said in that time still waits to be heard.
+    pub fn was_deaf(&mut self) {
+        let now = self.now;
+        for host in self.hosts.values_mut().filter(|host| host.session.is_some()) {
+            host.last_heard = Some(now);
+        }
+    }
+
     /// Makes known which hosts have not been heard of for too long.
     pub(super) fn notice_silence(&mut self) {
         let (now, started) = (self.now, self.started_at);

@@ -256,6 +256,9 @@ impl Fleet {
     pub fn watch_rollout(&mut self, id: &str) -> Result<watch::Receiver<rpc::Rollout>, Refusal> {
         let rollout = self.rollout(id)?;
         let (id, shown) = (rollout.id.clone(), crate::rpc::show::rollout(rollout));
+        if rollout.ended() {
+            return Ok(watch::channel(shown).1);
+        }
         let watcher = self.watchers.entry(id).or_insert_with(|| watch::channel(shown.clone()).0);
         watcher.send_if_modified(|seen| std::mem::replace(seen, shown.clone()) != shown);
         Ok(watcher.subscribe())

@@ -285,6 +285,17 @@ async fn a_host_cannot_say_another_label_than_its_token() {
 }
 
 #[tokio::test]
+async fn a_removed_host_does_not_come_back_by_its_old_token_or_key() {
+    let mut world = World::new(1).await;
+    assert_eq!(world.enrol(0, "role").unwrap(), world.hosts[0], "the answer was lost");
+    world.fleet.disconnect(&world.hosts[0].clone(), 1);
+    world.fleet.remove_host("operator/ana", "host-0").unwrap();
+    world.settle().await;
+    assert_eq!(world.enrol(0, "role").unwrap_err().kind, ErrorKind::NotSignedIn);
+    world.settle().await;
+}
+
+#[tokio::test]
 async fn events_and_rollouts_are_bounded() {
     let mut world = World::new(1).await;
     for n in 0..super::EVENTS + 50 {

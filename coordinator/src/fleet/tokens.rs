@@ -138,8 +138,11 @@ impl Fleet {
         if let Some(name) = token.host.as_ref().filter(|name| **name != enrolment.name) {
             return Err(refused(&format!("is for host {name}, not for {}", enrolment.name)));
         }
-        let again =
-            token.used.as_ref().is_some_and(|used| used.key == enrolment.key && used.name == enrolment.name);
+        // A host that was removed does not come back by the token that it has used.
+        let again = token.used.as_ref().is_some_and(|used| {
+            let same = used.key == enrolment.key && used.name == enrolment.name;
+            same && self.hosts.contains_key(&used.host)
+        });
         match token.state(self.now) {
             TokenState::Open => Ok(token.labels.clone()),
             TokenState::Used if again && self.now <= token.expires_at => Ok(token.labels.clone()),
