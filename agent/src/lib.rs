@@ -6,7 +6,7 @@
 //! Tasks and what flows between them:
 //!
 //! ```text
-//!  coordinator ◄─ mTLS stream ─► session ── Incoming (bounded mpsc) ──► driver ── effects ──► runtime, probe, drain,
+//!  coordinator ◄─ mTLS stream ─► session ── Order (bounded mpsc) ─── ──► driver ── effects ──► runtime, probe, drain,
 //!                                   ▲                                    │  ▲                 storage, evidence
 //!                                   └──── latest AppStatus (watch) ──────┘  └── what they found (bounded mpsc)
 //!                                   ▲
@@ -16,6 +16,8 @@
 //! * [`args`], [`config`], [`log`]: flags, the configuration file, what is written to stderr.
 //! * [`app`]: build, run and end of all tasks, in that order.
 //! * [`identity`], [`enrol`]: the host's key and certificate. [`session`]: the stream to a coordinator.
+//! * [`driver`]: the one loop: event, step, journal, effects, status. [`dispatch`]: effects become tasks, one lane per app;
+//!   [`perform`]: what each effect does. [`recover`]: what was under way. [`exchange`]: words of session and driver.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.

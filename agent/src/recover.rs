@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::id::AppName;
-use windlass_release::State;
+use windlass_release::{HISTORY, State};
 
 use crate::journal::{Change, Damage, Journal, JournalError, Recovered};
 use crate::layout::Layout;
-use crate::{held, link};
+use crate::{clock, held, link};
 
 /// The journal's record of an app: the state, and the boot whose clock its times are of.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +56,11 @@ impl Ledger {
                 }
             }
         }
+        if let Some(Damage::Middle { .. }) = recovered.damage {
+            for left in apps.values_mut() {
+                believe_link(layout, left);
+            }
+        }
         for app in held::apps(layout) {
             if let Some(state) = from_links(layout, &app).filter(|_| !apps.contains_key(&app)) {
                 tracing::warn!(%app, "app is known by its links only");
@@ -82,13 +87,150 @@ impl Ledger {
     }
 }
 
+/// Of a damaged journal the newest records may be missing. The `confirmed` link moves after its record, so where the two
+/// differ the link is newer: what was under way then is over.
+fn believe_link(layout: &Layout, left: &mut Left) {
+    let state = &left.state;
+    let Some(linked) = from_links(layout, &state.app) else { return };
+    let known = state.confirmed.as_ref().map(|release| release.digest);
+    if linked.confirmed.as_ref().map(|release| release.digest) == known {
+        return;
+    }
+    tracing::error!(app = %state.app, "confirmed link is newer than the journal and is believed");
+    let history = state.confirmed.iter().chain(&state.history).take(HISTORY).cloned().collect();
+    let state = State {
+        seq: linked.seq.max(state.seq),
+        epoch: state.epoch,
+        counter: linked.counter.max(state.counter),
+        history,
+        ..linked
+    };
+    // The process may be any: it is put right as after a boot.
+    *left = Left { state, same_boot: false };
+}
+
 fn from_links(layout: &Layout, app: &AppName) -> Option<State> {
     let digest = link::confirmed(layout, app).ok().flatten()?;
     let manifest = held::manifest(&layout.release(app, &digest), &digest).ok()?;
     let release = manifest.release_ref();
     let mut state = State::new(app.clone());
     state.counter = release.counter;
+    // The coordinator knows higher numbers than 0. No host changes its state more often than once a millisecond.
+    state.seq = clock::wall().0.unsigned_abs();
     state.current = Some(release.clone());
     state.confirmed = Some(release);
     Some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use windlass_proto::bundle::{AuthorKey, Entry, EntryKind, EntryPath, Envelope, Manifest};
+    use windlass_proto::digest::Digest;
+    use windlass_proto::phase::Phase;
+    use windlass_proto::release::ReleaseRef;
+    use windlass_proto::time::Timestamp;
+
+    use super::*;
+    use crate::journal::Latest;
+
+    fn app() -> AppName {
+        AppName::new("shop").unwrap()
+    }
+
+    fn release(layout: &Layout, counter: u64) -> ReleaseRef {
+        let entry = Entry { path: EntryPath::new("empty").unwrap(), kind: EntryKind::Directory {} };
+        let manifest = Manifest {
+            format: windlass_proto::version::MANIFEST_FORMAT,
+            app: app(),
+            version: format!("1.{counter}").parse().unwrap(),
+            counter,
+            release: serde_json::from_str(r#"{"runtime":{"kind":"static"}}"#).unwrap(),
+            entries: vec![entry],
+        };
+        let mut envelope = Envelope::new(&manifest);
+        envelope.sign(&AuthorKey::generate().unwrap());
+        let digest: Digest = manifest.digest();
+        std::fs::create_dir_all(layout.tree(&app(), &digest)).unwrap();
+        std::fs::write(layout.envelope(&app(), &digest), envelope.encode()).unwrap();
+        manifest.release_ref()
+    }
+
+    fn host(dir: &Path) -> Layout {
+        let layout = Layout::new(dir.join("state"), dir.join("run")).unwrap();
+        layout.create().unwrap();
+        layout.create_app(&app()).unwrap();
+        layout
+    }
+
+    fn open(layout: &Layout, latest: Latest, damage: Option<Damage>) -> Left {
+        let (journal, _) = Journal::open(layout.state()).unwrap();
+        let (_, mut left) = Ledger::open(journal, &Recovered { latest, damage }, layout, "boot-2".into());
+        left.remove(0)
+    }
+
+    fn recorded(state: &State, boot: &str) -> Latest {
+        let record = Record { boot: boot.into(), state: state.clone() };
+        let states = [(app(), serde_json::to_vec(&record).unwrap())].into();
+        Latest { states, floors: [(app(), 9)].into() }
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_with_its_boot_and_its_floor() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = host(dir.path());
+        let state = State { seq: 5, ..State::new(app()) };
+        let left = open(&layout, recorded(&state, "boot-2"), None);
+        assert_eq!(left, Left { state: State { counter: 9, ..state.clone() }, same_boot: true });
+        let left = open(&layout, recorded(&state, "boot-1"), Some(Damage::TornTail));
+        assert!(!left.same_boot);
+    }
+
+    #[test]
+    fn kept_states_are_what_the_journal_gives_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = host(dir.path());
+        let (journal, recovered) = Journal::open(layout.state()).unwrap();
+        let (mut ledger, left) = Ledger::open(journal, &recovered, &layout, "boot-1".into());
+        assert_eq!(left, []);
+        let state = State { seq: 7, counter: 3, ..State::new(app()) };
+        ledger.keep(&state).unwrap();
+        drop(ledger);
+        let (journal, recovered) = Journal::open(layout.state()).unwrap();
+        assert_eq!(recovered.latest.floors[&app()], 3);
+        let (_, left) = Ledger::open(journal, &recovered, &layout, "boot-1".into());
+        assert_eq!(left, [Left { state, same_boot: true }]);
+    }
+
+    #[test]
+    fn without_a_record_the_confirmed_link_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = host(dir.path());
+        let one = release(&layout, 1);
+        link::set_confirmed(&layout, &app(), &one.digest, Timestamp(1)).unwrap();
+        let unreadable = Latest { states: [(app(), b"{".to_vec())].into(), ..Latest::default() };
+        for latest in [Latest::default(), unreadable] {
+            let left = open(&layout, latest, None);
+            assert_eq!((left.state.confirmed, left.same_boot), (Some(one.clone()), false));
+            assert!(left.state.seq > 1_000_000);
+        }
+    }
+
+    #[test]
+    fn a_damaged_journal_gives_way_to_a_newer_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = host(dir.path());
+        let (one, two) = (release(&layout, 1), release(&layout, 2));
+        link::set_confirmed(&layout, &app(), &two.digest, Timestamp(1)).unwrap();
+        let state =
+            State { epoch: 4, current: Some(one.clone()), confirmed: Some(one.clone()), ..State::new(app()) };
+        let damage = Damage::Middle { path: "journal.0".into(), offset: 4096 };
+        let left = open(&layout, recorded(&state, "boot-2"), Some(damage));
+        assert_eq!((left.state.confirmed.clone(), left.state.history.clone()), (Some(two), vec![one]));
+        assert_eq!((left.state.epoch, left.state.counter, left.state.phase()), (4, 9, Phase::Idle));
+        // Whole, the journal is the truth: the link is only behind.
+        let left = open(&layout, recorded(&state, "boot-2"), None);
+        assert_eq!(left.state.confirmed, state.confirmed);
+    }
 }

@@ -92,15 +92,20 @@ impl Place {
 
     /// A release that is on the host already (made after the last prune, which takes what was never confirmed): a program, and a check that says whether it is ready.
     fn release(&self, counter: u64, program: &str, ready: &str) -> ReleaseRef {
+        self.release_alive_while(counter, program, ready, "exit 0")
+    }
+
+    fn release_alive_while(&self, counter: u64, program: &str, ready: &str, alive: &str) -> ReleaseRef {
         let source = self.dir.path().join(format!("source-{counter}"));
         fs::create_dir(&source).unwrap();
-        for (name, script) in [("app", program), ("ready", ready)] {
+        for (name, script) in [("app", program), ("ready", ready), ("alive", alive)] {
             fs::write(source.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
         let spec: ReleaseSpec = serde_json::from_str(
             r#"{"runtime":{"kind":"process","command":["app"]},"stop":{"grace":"10s"},
-                "probes":{"readiness":{"exec":{"command":["ready"]},"period":"100ms","failure_threshold":2}}}"#,
+                "probes":{"readiness":{"exec":{"command":["ready"]},"period":"100ms","failure_threshold":2},
+                          "liveness":{"exec":{"command":["alive"]},"period":"100ms","failure_threshold":2}}}"#,
         )
         .unwrap();
         let version = format!("1.{counter}").parse().unwrap();
@@ -112,7 +117,7 @@ impl Place {
         fs::create_dir(&release).unwrap();
         fs::write(self.layout().envelope(&app(), &digest), envelope.encode()).unwrap();
         fs::rename(&source, self.layout().tree(&app(), &digest)).unwrap();
-        for file in ["app", "ready"] {
+        for file in ["app", "ready", "alive"] {
             let path = self.layout().tree(&app(), &digest).join(file);
             fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
         }
@@ -383,6 +388,30 @@ fn a_crashed_app_is_started_again() {
     let status = agent.until("attested", |status| status.attested.ok && status.attested.pid != first.app.pid);
     assert_eq!(status.phase, Phase::Confirmed);
     eventually("in traffic", || place.run().ready().exists());
+    agent.kill();
+}
+
+#[test]
+fn a_release_that_dies_in_the_watch_window_goes_back_by_itself_and_stays_there() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let dead = place.dir.path().join("dead");
+    let alive = format!("test ! -e {}", dead.display());
+    let two = place.release_alive_while(2, "exec sleep 1002", "exit 0", &alive);
+    agent.deploy(&place, 2, &two);
+    fs::write(&dead, "").unwrap();
+    let status = agent.until_phase(2, Phase::Reverted);
+    assert_eq!((status.outcome, status.fault), (Some(Outcome::Reverted), Some(Fault::App)));
+    assert!(status.reason.contains("soon after confirm"), "{}", status.reason);
+    assert_eq!((status.confirmed.clone(), status.attested.digest), (Some(one.clone()), Some(one.digest)));
+    assert_eq!((place.current(), place.confirmed()), (Some(one.digest), Some(one.digest)));
+    // Also for the next agent.
+    agent.kill();
+    let agent = Agent::start(&place);
+    let status = agent.until("attested", |status| status.attested.ok);
+    assert_eq!((status.phase, status.attested.digest), (Phase::Reverted, Some(one.digest)));
     agent.kill();
 }
 
