@@ -1,7 +1,7 @@
 //! Reading windlass.yaml: every problem at once, each with its line.
 //!
-//! * [`tree`] YAML with places; [`shape`] the tree against the [`schema`]; [`unsupported`] words of later versions.
-//! * [`read`] all of it in order, with environments and `--set`; [`files`] what the directory must hold.
+//! * [`tree`] YAML with places; [`shape`] the tree against the [`mod@schema`]; [`unsupported`] words of later versions.
+//! * [`mod@read`] all of it in order, with environments and `--set`; [`files`] what the directory must hold.
 //! * [`problem`] how findings are shown.
 
 pub mod files;

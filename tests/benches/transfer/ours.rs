@@ -109,5 +109,8 @@ fn memory(fleet: &Fleet, when: &str, field: &str, report: &mut Report) {
     };
     report.bytes(&format!("coordinator memory, {when}"), of(fleet.coordinator_pid()));
     let agents = fleet.all();
-    report.bytes(&format!("agent memory, {when}"), agents.iter().map(|host| of(host.pid.unwrap())).max().unwrap());
+    report.bytes(
+        &format!("agent memory, {when}"),
+        agents.iter().map(|host| of(host.pid.unwrap())).max().unwrap(),
+    );
 }
