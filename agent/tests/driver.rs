@@ -33,7 +33,7 @@ use windlass_proto::bundle::{AuthorKey, Envelope, Tree};
 use windlass_proto::id::{AppName, OpId, RolloutId};
 use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
-use windlass_proto::spec::{HostOrder, HostSpec, ReleaseSpec};
+use windlass_proto::spec::{HostOrder, HostSpec, OnContactLost, ReleaseSpec};
 use windlass_proto::time::Span;
 use windlass_release::{Assign, BootTime};
 
@@ -388,6 +388,42 @@ fn a_crashed_app_is_started_again() {
     let status = agent.until("attested", |status| status.attested.ok && status.attested.pid != first.app.pid);
     assert_eq!(status.phase, Phase::Confirmed);
     eventually("in traffic", || place.run().ready().exists());
+    agent.kill();
+}
+
+#[test]
+fn without_a_confirm_the_host_goes_back_or_out_as_the_order_says() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let two = place.good(2);
+    for (n, policy, phase) in
+        [(2, OnContactLost::Revert, Phase::Reverted), (3, OnContactLost::Stop, Phase::Quarantined)]
+    {
+        agent.assign(n, &two, |assign| {
+            assign.order.host.confirm_timeout = Span(300);
+            assign.order.host.on_contact_lost = policy;
+        });
+        agent.until_phase(n, Phase::Staged);
+        agent.permit(n);
+        let status = agent.until_phase(n, phase);
+        assert_eq!(status.fault, Some(Fault::Transport));
+        assert!(status.reason.contains("no confirm came within 300ms"), "{}", status.reason);
+        if phase == Phase::Reverted {
+            assert_eq!(status.attested.digest, Some(one.digest));
+            // What nobody confirmed is pruned; it comes again as by a second download.
+            let tree = place.layout().release(&app(), &two.digest);
+            eventually("pruned", || !tree.exists());
+            assert_eq!(place.good(2), two);
+        } else {
+            assert_eq!(place.pid(), None);
+            assert!(!place.run().ready().exists());
+        }
+    }
+    agent.say(Order::ReleaseQuarantine { app: app(), reason: "looked at".into() });
+    let status = agent.until_phase(3, Phase::Reverted);
+    assert_eq!((status.attested.ok, status.attested.digest), (true, Some(one.digest)));
     agent.kill();
 }
 
