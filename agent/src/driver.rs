@@ -1,6 +1,6 @@
 //! The one loop of the agent: an event, a step of the machine, the journal, the effects, the status.
 //!
-//! The `select!` only makes an input; [`Driver::handle`] deals with it and never waits for anything but the disk.
+//! The `select!` only makes an input; `Driver::handle` deals with it and never waits for anything but the disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -434,3 +434,16 @@ async fn a_fleet_made_anew_takes_the_host_by_a_new_token() {
     second.until("connection", |state| state.connected.is_some()).await;
     second.stop.cancel();
 }
+
+#[tokio::test]
+async fn a_link_without_leases_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mute = coordinator(None, 1, false).await;
+    let mut agent = agent(settings(dir.path(), &[mute.address], Some(&mute.token)), Published::default());
+    let _silent = mute.session().await;
+    agent.until("connection", |state| state.connected.is_some()).await;
+    let state = agent.until("loss", |state| state.connected.is_none()).await;
+    assert!(state.problem.contains("half open"), "{}", state.problem);
+    mute.session().await;
+    agent.stop.cancel();
+}

@@ -26,8 +26,9 @@ use crate::{clock, facts};
 /// Longest wait for the coordinator to answer the greeting.
 const WELCOME: Duration = Duration::from_secs(10);
 
-/// A link that brought no lease for so long is half open: dead, though nothing says so.
-const SILENCE: Duration = Duration::from_secs(12);
+/// A link that brought no lease for four heartbeats is half open: dead, though nothing says so. Not less than the first,
+/// not more than the second.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
 /// Messages on their way up.
 const UP_QUEUE: usize = 32;
@@ -222,7 +223,7 @@ impl Session {
                     all_sent = self.sent.catch_up(&newest);
                 }
                 _ = ticks.tick() => {
-                    if self.last_lease.elapsed() > SILENCE.max(every * 4) {
+                    if self.last_lease.elapsed() > (every * 4).clamp(SILENCE.0, SILENCE.1) {
                         return broken(true, "no lease came, the link is half open");
                     }
                     self.beat();
