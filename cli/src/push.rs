@@ -14,8 +14,10 @@ use windlass_proto::rpc::{BundleInfo, Chunk, ChunkBatch, MissingChunksRequest, P
 
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
+use crate::exit::Exit;
 use crate::output::{Output, text};
 use crate::watch::live::Screen;
+use crate::watch::retry::Retry;
 
 /// Digests asked for in one message: 256 KiB.
 const ASKED: usize = 8192;
@@ -36,8 +38,27 @@ pub struct Pushed {
     pub sent_bytes: u64,
 }
 
-/// Sends a bundle.
+/// Sends a bundle. Where the coordinator goes away meanwhile, goes on with what it still lacks.
 pub async fn push(
+    out: &Output,
+    client: &Client,
+    envelope: &Envelope,
+    manifest: &Manifest,
+    source: Source,
+) -> Result<Pushed> {
+    let mut retry = Retry::brief();
+    loop {
+        let error = match attempt(out, client, envelope, manifest, Arc::clone(&source)).await {
+            Err(error) if error.exit() == Exit::Unreachable => error,
+            done => return done,
+        };
+        if !retry.wait(&tonic::Status::unavailable("")).await {
+            return Err(error);
+        }
+    }
+}
+
+async fn attempt(
     out: &Output,
     client: &Client,
     envelope: &Envelope,

@@ -36,6 +36,11 @@ pub enum Context {
         /// The context
         name: String,
     },
+    /// Forget a context; its files stay
+    Rm {
+        /// The context
+        name: String,
+    },
     /// Show a context, and who one is to its coordinator
     Show {
         /// The context (default: the current one)

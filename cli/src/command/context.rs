@@ -16,6 +16,7 @@ pub async fn run(invocation: &Invocation, verb: Context) -> Result {
         Context::List => list(invocation),
         Context::Use { name } => choose(invocation, &name),
         Context::Show { name } => show(invocation, name).await,
+        Context::Rm { name } => forget(invocation, &name),
     }
 }
 
@@ -58,6 +59,18 @@ fn choose(invocation: &Invocation, name: &str) -> Result {
     config.current = Some(name.to_owned());
     config.save()?;
     invocation.out.step("Using", &format!("{name}  (in {})", config.path.display()));
+    Ok(Exit::Done)
+}
+
+fn forget(invocation: &Invocation, name: &str) -> Result {
+    let mut config = invocation.config()?;
+    config.select(Some(name))?;
+    config.contexts.remove(name);
+    if config.current.as_deref() == Some(name) {
+        config.current = None;
+    }
+    config.save()?;
+    invocation.out.step("Forgot", &format!("{name}  (in {}; its certificates stay)", config.path.display()));
     Ok(Exit::Done)
 }
 

@@ -36,6 +36,9 @@ pub async fn run(invocation: &Invocation, args: args::Plan) -> Result {
             plan.revision
         ));
     }
+    if !out.format.is_structured() && !changes {
+        out.talk("Nothing to do: every host is on it already.");
+    }
     Ok(if changes && args.exit_code { Exit::Changes } else { Exit::Done })
 }
 

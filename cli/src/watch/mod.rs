@@ -113,7 +113,12 @@ async fn session(watcher: &mut Watcher<'_>, client: &Client, id: &str, retry: &m
                 Ok(None) => return Ok(End::Broken(Status::unavailable("the coordinator ended the stream"))),
                 Err(status) => return Ok(End::Broken(status)),
             },
-            _ = tick.tick() => watcher.redraw(),
+            _ = tick.tick() => {
+                watcher.redraw();
+                if let Some(exit) = watcher.settled() {
+                    return Ok(End::Settled(exit));
+                }
+            }
         }
     }
 }
@@ -123,12 +128,14 @@ struct Watcher<'a> {
     screen: Screen,
     last: Option<Rollout>,
     away: bool,
+    /// Since when the rollout waits for hosts to come back.
+    waiting_since: Option<Instant>,
 }
 
 impl<'a> Watcher<'a> {
     fn new(invocation: &'a Invocation) -> Self {
         let screen = if invocation.out.is_live() { Screen::terminal() } else { Screen::none() };
-        Self { invocation, screen, last: None, away: false }
+        Self { invocation, screen, last: None, away: false, waiting_since: None }
     }
 
     /// A state of the rollout came.
@@ -148,6 +155,8 @@ impl<'a> Watcher<'a> {
                 out.talk(&format!("{} {} {line}", text::clock(text::now_ms()), rollout.id));
             }
         }
+        self.waiting_since =
+            summary::waits_for_hosts(&rollout).then(|| self.waiting_since.unwrap_or_else(Instant::now));
         self.last = Some(rollout);
         self.redraw();
         Ok(())
@@ -161,7 +170,8 @@ impl<'a> Watcher<'a> {
 
     /// How watching ends now, if it does.
     fn settled(&self) -> Option<Exit> {
-        summary::verdict(self.last.as_ref()?)
+        let waited = self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+        summary::verdict(self.last.as_ref()?, waited)
     }
 
     /// Says that the coordinator is away, and waits; false when patience is at its end.

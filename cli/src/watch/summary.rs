@@ -1,17 +1,29 @@
 //! How a rollout ended, in words: pure.
 
+use std::time::Duration;
+
 use windlass_proto::rpc::{HostProgress, Phase, Rollout};
 
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::output::{json, style, text};
 
-/// Conditions that only a person, or a host that comes back, can lift.
-const NEEDS_A_PERSON: [&str; 6] =
-    ["Manual", "LostHosts", "StepPause", "Inconclusive", "ApprovalPending", "MonitoringUnavailable"];
+/// Conditions that only a person can lift.
+const NEEDS_A_PERSON: [&str; 5] =
+    ["Manual", "StepPause", "Inconclusive", "ApprovalPending", "MonitoringUnavailable"];
+/// Conditions that lift by themselves when hosts come back, and otherwise need a person, too.
+const MAY_NEED_A_PERSON: [&str; 2] = ["LostHosts", "Budget"];
+/// How long hosts have to come back before watching gives up on them.
+const COME_BACK: Duration = Duration::from_secs(60);
 
-/// The exit code with which watching ends at this state; `None` while the rollout goes on.
-pub fn verdict(rollout: &Rollout) -> Option<Exit> {
+/// True while the rollout waits for hosts to come back.
+pub fn waits_for_hosts(rollout: &Rollout) -> bool {
+    rollout.conditions.iter().any(|c| MAY_NEED_A_PERSON.contains(&c.as_str()))
+}
+
+/// The exit code with which watching ends at this state; `None` while the rollout goes on. `waited` is how long
+/// the rollout has waited for hosts to come back.
+pub fn verdict(rollout: &Rollout, waited: Duration) -> Option<Exit> {
     match rollout.state.as_str() {
         "Succeeded" => return Some(Exit::Done),
         "Failed" | "RolledBack" | "RollbackFailed" | "Cancelled" | "Rejected" | "Denied" | "Expired"
@@ -19,7 +31,8 @@ pub fn verdict(rollout: &Rollout) -> Option<Exit> {
         _ if rollout.ended_at_ms != 0 => return Some(Exit::RolloutFailed),
         _ => {}
     }
-    let paused = rollout.conditions.iter().any(|c| NEEDS_A_PERSON.contains(&c.as_str()));
+    let paused = rollout.conditions.iter().any(|c| NEEDS_A_PERSON.contains(&c.as_str()))
+        || (waits_for_hosts(rollout) && waited >= COME_BACK);
     // Going back needs nobody, and hosts in flight are worth waiting for.
     (paused && rollout.state != "Aborting" && !rollout.hosts.iter().any(in_flight)).then_some(Exit::Paused)
 }
@@ -250,7 +263,7 @@ mod tests {
             ("Aborting", None),
         ] {
             let rollout = Rollout { ended_at_ms: 0, ..sample(state) };
-            assert_eq!(verdict(&rollout), exit, "{state}");
+            assert_eq!(verdict(&rollout, Duration::ZERO), exit, "{state}");
         }
     }
 
@@ -258,12 +271,15 @@ mod tests {
     fn paused_counts_once_no_host_is_in_flight() {
         let mut rollout =
             Rollout { ended_at_ms: 0, conditions: vec!["Manual".into()], ..sample("Progressing") };
-        assert_eq!(verdict(&rollout), Some(Exit::Paused));
+        assert_eq!(verdict(&rollout, Duration::ZERO), Some(Exit::Paused));
         rollout.hosts[2].phase = Phase::Starting.into();
-        assert_eq!(verdict(&rollout), None);
+        assert_eq!(verdict(&rollout, Duration::ZERO), None);
         rollout.hosts[2].phase = Phase::Staged.into();
+        rollout.conditions = vec!["LostHosts".into()];
+        assert_eq!(verdict(&rollout, Duration::from_secs(10)), None, "hosts may come back");
+        assert_eq!(verdict(&rollout, Duration::from_secs(61)), Some(Exit::Paused));
         rollout.conditions = vec!["Recovery".into()];
-        assert_eq!(verdict(&rollout), None);
+        assert_eq!(verdict(&rollout, Duration::ZERO), None);
     }
 
     #[test]
