@@ -87,7 +87,10 @@ impl Walk<'_> {
     }
 
     fn empty(&mut self, path: &str, at: Place) {
-        self.error(at, path, "has no value; give one or remove the key");
+        // In an environment that takes the member away.
+        if !path.starts_with("environments.") {
+            self.error(at, path, "has no value; give one or remove the key");
+        }
     }
 
     fn integer(&mut self, tree: &Tree, number: &serde_json::Number, schema: &Value, path: &str) {

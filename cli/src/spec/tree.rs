@@ -236,11 +236,16 @@ impl Tree {
         }
     }
 
-    /// Lays `over` upon this tree: maps are merged member by member, everything else is replaced.
+    /// Lays `over` upon this tree: maps are merged member by member, everything else is replaced; a member without a
+    /// value takes away what was there, so that `batches: null` makes room for `max_parallel`.
     pub fn overlay(&mut self, over: Self) {
         match (&mut self.node, over) {
             (Node::Map(members), Self { node: Node::Map(others), .. }) => {
                 for other in others {
+                    if other.value.node == Node::Null {
+                        members.retain(|member| member.key != other.key);
+                        continue;
+                    }
                     match members.iter_mut().find(|member| member.key == other.key) {
                         Some(member) => member.value.overlay(other.value),
                         None => members.push(other),
@@ -355,7 +360,7 @@ mod tests {
     #[test]
     fn overlays_merge_maps() {
         let (mut tree, _) = parse("a: {x: 1, y: [1, 2]}\n").unwrap();
-        tree.overlay(parse("a: {y: [3], z: 4}\n").unwrap().0);
-        assert_eq!(tree.to_json(), serde_json::json!({"a": {"x": 1, "y": [3], "z": 4}}));
+        tree.overlay(parse("a: {y: [3], z: 4, x: null}\n").unwrap().0);
+        assert_eq!(tree.to_json(), serde_json::json!({"a": {"y": [3], "z": 4}}));
     }
 }

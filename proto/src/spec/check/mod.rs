@@ -5,12 +5,15 @@
 
 mod release;
 mod rollout;
+mod worst;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Amount, Drain, OnDrainTimeout, Probe, Ratio, ReleaseSpec, RolloutSpec};
+use super::{Amount, OnDrainTimeout, Ratio, ReleaseSpec, RolloutSpec};
 use crate::time::Span;
+
+pub use worst::Worst;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,43 +109,23 @@ pub fn together(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
     let ports = BTreeMap::new();
     let mut check = Findings { found: Vec::new(), ports: &ports };
     let deadline = rollout.strategy.healthy_deadline;
-    let (least, most) = healthy_after(release, rollout.strategy.min_healthy_time);
-    let path = "rollout.strategy.healthy_deadline";
-    if least > deadline && deadline != Span(0) {
+    let worst = Worst::of(release, rollout);
+    if deadline < worst.total() && deadline != Span(0) {
         check.error(
-            path,
+            "rollout.strategy.healthy_deadline",
             format!(
-                "{deadline} can never be met: drain delay, probes' first passes and min_healthy_time take {least} at least"
+                "{deadline} is shorter than the release allows itself: drain {} + stop {} + startup {} + \
+                 min_healthy_time {} = {}; raise it to {} or shorten those",
+                worst.drain,
+                worst.stop,
+                worst.startup,
+                worst.healthy,
+                worst.total(),
+                worst.total()
             ),
-        );
-    } else if most > deadline && deadline != Span(0) {
-        check.warn(
-            path,
-            format!("a host may need {most} when drain, stop and startup take as long as they may, and then counts as failed after {deadline}"),
         );
     }
     check.found
-}
-
-/// Time from permit to healthy: the least that it takes, and the most that the spec's own limits allow.
-fn healthy_after(release: &ReleaseSpec, min_healthy: Span) -> (Span, Span) {
-    let Drain { delay, timeout, .. } = release.drain;
-    let first_pass =
-        |p: &Probe| p.initial_delay + p.period * u64::from(p.success_threshold.saturating_sub(1));
-    let probes = &release.probes;
-    let least = [&probes.startup, &probes.readiness]
-        .into_iter()
-        .flatten()
-        .fold(Span(0), |sum, p| sum + first_pass(p));
-    let startup = probes.startup.as_ref().map_or(Span(0), |p| {
-        p.initial_delay + p.period * u64::from(p.failure_threshold.saturating_sub(1)) + p.timeout
-    });
-    let readiness = probes.readiness.as_ref().map_or(Span(0), |p| first_pass(p) + p.timeout);
-    let smoke = release.smoke.iter().fold(Span(0), |sum, p| sum + p.initial_delay + p.timeout);
-    (
-        delay + least + min_healthy,
-        delay + timeout + release.stop.grace + startup + readiness + smoke + min_healthy,
-    )
 }
 
 struct Findings<'a> {
@@ -258,7 +241,7 @@ mod tests {
             ("stop", r#"{"signal": "SIGTREM"}"#, "unknown signal \"SIGTREM\""),
             ("stop", r#"{"grace": "0s"}"#, "release.stop.grace"),
             ("drain", r#"{"timeout": "0s", "on_timeout": "abort"}"#, "release.drain.timeout"),
-            ("drain", r#"{"delay": "10m"}"#, "can never be met"),
+            ("drain", r#"{"delay": "10m"}"#, "shorter than the release allows itself"),
         ] {
             let found = spec(with(good_release(), path, json(to)), good_rollout());
             assert!(found.iter().any(|f| f.contains(says)), "{path}={to}: {found:?}");
@@ -280,8 +263,8 @@ mod tests {
             ("strategy.type", r#""all_at_once""#, "one batch"),
             ("strategy.max_unavailable", "0", "would let no host move"),
             ("strategy.healthy_deadline", r#""0s""#, "must be longer"),
-            ("strategy.min_healthy_time", r#""10m""#, "can never be met"),
-            ("strategy.progress_deadline", r#""10s""#, "Warn rollout.strategy.progress_deadline"),
+            ("strategy.min_healthy_time", r#""10m""#, "shorter than the release allows itself"),
+            ("strategy.progress_deadline", r#""10s""#, "Error rollout.strategy.progress_deadline"),
             ("host", r#"{"confirm_timeout": "0s"}"#, "rollout.host.confirm_timeout"),
             ("failure", r#"{"poison_after": 0}"#, "rollout.failure.poison_after"),
             ("failure", r#"{"rollback": {"max_parallel": 0}}"#, "rollout.failure.rollback.max_parallel"),

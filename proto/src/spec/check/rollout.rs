@@ -57,13 +57,10 @@ impl Findings<'_> {
         self.positive(&at("progress_deadline"), strategy.progress_deadline);
         self.bounded(&at("min_healthy_time"), strategy.min_healthy_time);
         self.bounded(&at("pause_between"), strategy.pause_between);
-        if strategy.progress_deadline < strategy.healthy_deadline && strategy.progress_deadline > Span(0) {
-            self.warn(
+        if strategy.progress_deadline <= strategy.healthy_deadline && strategy.progress_deadline > Span(0) {
+            self.error(
                 &at("progress_deadline"),
-                format!(
-                    "shorter than healthy_deadline ({}): the rollout may end while its host still has time",
-                    strategy.healthy_deadline
-                ),
+                format!("must be longer than healthy_deadline ({})", strategy.healthy_deadline),
             );
         }
     }

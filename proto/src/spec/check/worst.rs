@@ -1,0 +1,37 @@
+//! How long one host may take, from the release's own times.
+
+use crate::spec::{Probe, ReleaseSpec, RolloutSpec, Runtime};
+use crate::time::Span;
+
+/// The parts of one host's change, at their longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worst {
+    /// Drain: delay and time-out.
+    pub drain: Span,
+    /// Stop: grace.
+    pub stop: Span,
+    /// Until the startup probe (or, without one, readiness) has failed for good.
+    pub startup: Span,
+    /// `min_healthy_time`.
+    pub healthy: Span,
+}
+
+impl Worst {
+    /// The longest times that the release allows itself.
+    pub fn of(release: &ReleaseSpec, spec: &RolloutSpec) -> Self {
+        let limit = |probe: &Probe| probe.initial_delay + probe.period * u64::from(probe.failure_threshold);
+        let probes = &release.probes;
+        let stops = matches!(release.runtime, Runtime::Process { .. });
+        Self {
+            drain: release.drain.delay + release.drain.timeout,
+            stop: if stops { release.stop.grace } else { Span(0) },
+            startup: probes.startup.as_ref().or(probes.readiness.as_ref()).map_or(Span(0), limit),
+            healthy: spec.strategy.min_healthy_time,
+        }
+    }
+
+    /// All parts together.
+    pub fn total(self) -> Span {
+        self.drain + self.stop + self.startup + self.healthy
+    }
+}
