@@ -2,7 +2,7 @@
 //!
 //! `WINDLASS_REGENERATE=1 cargo test -p windlass-rollout --test matrix` writes the table anew; its difference is what a
 //! change of the machine means, and is to be read.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod fleet;
 

@@ -1,4 +1,5 @@
 //! Each finding of the planner, by table: what must be refused, warned of, or passed, and that it names the way out.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fleet;
 

@@ -1,6 +1,6 @@
 //! `windlass bundle`: signed, content-addressed releases.
 //!
-//! [`author`] builds, signs and verifies; [`file`] opens, writes and describes bundle files.
+//! [`author`] builds, signs and verifies; [`mod@file`] opens, writes and describes bundle files.
 
 pub mod author;
 pub mod file;
