@@ -1,6 +1,6 @@
 //! One host's deployment of one app: every decision that the agent takes, as a pure function.
 //!
-//! [`step`]`(state, event, now)` gives the next [`State`] and the [`Effect`]s to perform, or says why the event is
+//! [`step()`]`(state, event, now)` gives the next [`State`] and the [`Effect`]s to perform, or says why the event is
 //! [`Refused`]. The crate has no clock, no file and no socket; `.clippy.toml` keeps them out.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What the shell owes the machine:
-//! * it makes `step.state` durable before it performs `step.effects`, and publishes [`status`] after that;
+//! * it makes `step.state` durable before it performs `step.effects`, and publishes [`status()`] after that;
 //! * it performs the effects of one step in order, on the lane that [`Effect::lane`] names; the host lane does one
 //!   thing at a time, and what it still does when a later step asks something of it is cancelled first;
 //! * each effect is idempotent and ends within a deadline; its outcome comes back as an event that carries the
