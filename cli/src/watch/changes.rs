@@ -73,6 +73,17 @@ fn host_line(old: Option<&HostProgress>, new: &HostProgress) -> Option<String> {
             if new.reason.is_empty() { String::new() } else { format!(": {}", first_line(&new.reason)) };
         return Some(format!(" {word}{fault}{reason}"));
     }
+    // The coordinator's word for a host that it does not hear.
+    let silent = |h: &HostProgress| h.detail == "silent";
+    match old {
+        Some(old) if silent(new) && !silent(old) => {
+            return Some(format!(" silent while {}", json::phase(new.phase)));
+        }
+        Some(old) if silent(old) && !silent(new) => {
+            return Some(format!(" heard again, {}", json::phase(new.phase)));
+        }
+        _ => {}
+    }
     // A host that waits its turn has nothing to tell.
     let phase = json::phase(new.phase);
     let moved = old.is_some_and(|o| o.phase != new.phase) || (old.is_none() && phase != "idle");
@@ -119,6 +130,8 @@ mod tests {
             r.hosts[0].phase = Phase::Draining.into();
             r.hosts[0].detail = "2 connections".into();
         });
+        next(&|r| r.hosts[0].detail = "silent".into());
+        next(&|r| r.hosts[0].detail.clear());
         next(&|r| r.conditions = vec!["Recovery".into()]);
         next(&|r| r.conditions.clear());
         next(&|r| {
