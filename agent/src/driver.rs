@@ -285,9 +285,14 @@ impl Driver {
 /// Going back must work with a broken disk; going forward must not.
 const fn may_go_unrecorded(before: Phase, after: Phase) -> bool {
     match after {
-        Phase::Undraining | Phase::Failed | Phase::Reverting | Phase::Reverted | Phase::Quarantined => true,
+        Phase::Undraining
+        | Phase::Failed
+        | Phase::Idle
+        | Phase::Reverting
+        | Phase::Reverted
+        | Phase::Quarantined => true,
         // The supervision of what is confirmed.
-        Phase::Confirmed | Phase::Idle => before as u8 == after as u8,
+        Phase::Confirmed => matches!(before, Phase::Confirmed),
         _ => false,
     }
 }

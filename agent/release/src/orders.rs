@@ -174,7 +174,9 @@ impl Machine {
                 Ok(())
             }
             // Said again: what became of it goes out again.
-            Progress::Confirmed | Progress::Quarantined | Progress::Failed => self.reaffirm(epoch),
+            Progress::Idle | Progress::Confirmed | Progress::Quarantined | Progress::Failed => {
+                self.reaffirm(epoch)
+            }
             _ => Err(self.not_now()),
         }
     }
@@ -211,9 +213,12 @@ impl Machine {
         self.reaffirm(epoch)?;
         match self.state.progress {
             Progress::Assigned | Progress::Staging | Progress::Staged => {
-                self.blame(Fault::Policy, reason);
+                // Nothing was touched, so nothing has failed: the host is where it was.
+                if let Some(operation) = &mut self.state.operation {
+                    operation.reason = format!("not touched: {reason}");
+                }
                 self.ask(Effect::CancelStage { op: op.clone() });
-                self.end(Progress::Failed, Outcome::Failed);
+                self.end(Progress::Idle, Outcome::Skipped);
                 self.prune();
             }
             Progress::Draining { .. } => self.undrain(Fault::Policy, reason),

@@ -57,7 +57,7 @@ fn line(row: &VersionRow, wide: bool) -> Vec<String> {
         status.app.clone(),
         or_dash(release.map_or("", |r| r.version.as_str())),
         or_dash(text::short_digest(digest)),
-        style::word(json::phase(status.phase)),
+        style::word(json::standing(&status)),
         word,
         if attested.pid == 0 { "-".into() } else { attested.pid.to_string() },
         text::ago(status.since_ms),

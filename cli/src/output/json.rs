@@ -130,13 +130,23 @@ pub fn version_row(row: &rpc::VersionRow) -> Value {
             (Some(release), _) => Value::from(release.digest.as_str()),
             _ => Value::Null,
         },
-        "outcome_phase": phase(status.phase),
+        "outcome_phase": standing(&status),
         "outcome": outcome(status.outcome),
         "attested": attestation(&attested),
         "since": rfc3339(status.since_ms),
         "stale": row.stale,
         "confirmed": release(status.confirmed.as_ref()),
     })
+}
+
+/// Where the host stands with the app: its phase, but of a host that dropped an order untouched what it was before.
+pub fn standing(status: &rpc::AppStatus) -> &'static str {
+    let digest = |release: &Option<rpc::ReleaseRef>| release.as_ref().map(|r| r.digest.clone());
+    let untouched = status.phase() == rpc::Phase::Idle && status.confirmed.is_some();
+    if untouched && digest(&status.confirmed) == digest(&status.current) {
+        return phase(rpc::Phase::Confirmed as i32);
+    }
+    phase(status.phase)
 }
 
 /// The release that provably runs: of those the host knows, the one whose digest is attested; without a process

@@ -82,6 +82,8 @@ impl Turn {
             Some(outcome) => {
                 host.fault = status.fault;
                 host.reason = cut(status.reason);
+                // Dropped before it was touched although this rollout wants it: an order of somebody else's.
+                let outcome = if outcome == Outcome::Skipped { Outcome::Failed } else { outcome };
                 match host.way {
                     Way::Forward => self.through(name, outcome, to.version.as_ref())?,
                     Way::Back => self.back(name, outcome)?,
