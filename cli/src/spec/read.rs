@@ -9,7 +9,7 @@ use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
 use super::problem::{Problem, invalid};
 use super::tree::{Member, Node, Place, Tree};
-use super::{files, near, schema, shape, tree};
+use super::{files, near, schema, shape, tree, unsupported};
 use crate::args::SpecFile;
 use crate::error::{ExpectedError, Result};
 
@@ -96,7 +96,14 @@ impl<'a> Reader<'a> {
         }
         let mut seen: Vec<Problem> = Vec::new();
         for problem in self.problems {
-            if !seen.iter().any(|p| p.at == problem.at && p.message == problem.message) {
+            // What an environment says wrongly is seen in its own place and in what it makes of the base.
+            let field = unsupported::strip_environment(&problem.path);
+            let told = |p: &Problem| {
+                p.at == problem.at
+                    && p.message == problem.message
+                    && unsupported::strip_environment(&p.path) == field
+            };
+            if !seen.iter().any(told) {
                 seen.push(problem);
             }
         }
@@ -408,5 +415,42 @@ environments:
         let base = GOOD.replace("  targets: { selector: \"env=dev\" }\n", "");
         let (spec, said) = problems(&base, None, &[]);
         assert_eq!((said.as_str(), spec.is_some()), ("", true));
+    }
+
+    #[test]
+    fn odd_files_get_an_answer() {
+        for (text, says) in [
+            ("", "the file is empty"),
+            ("- a\n- b\n", "expected a mapping, found a list"),
+            ("a", "expected a mapping"),
+            ("a: 1\n---\nb: 2\n", "not valid YAML"),
+            ("a: &x [1]\nb: *y\n", "not valid YAML"),
+            ("<<: {a: 1}\n", "not valid YAML"),
+            ("app: !secret x\n", "rollout: is missing"),
+            ("1: 2\n", "1: unknown key"),
+            ("? [a]\n: b\n", "not valid YAML"),
+        ] {
+            let (spec, said) = problems(text, None, &[]);
+            assert!(spec.is_none() && said.contains(says), "{text:?}: {said}");
+        }
+        let deep = format!("a: {}{}\n", "[".repeat(5000), "]".repeat(5000));
+        assert!(problems(&deep, None, &[]).1.contains("not valid YAML"));
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..12 {
+            bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", ")));
+        }
+        assert!(problems(&bomb, None, &[]).1.contains("not valid YAML"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(300))]
+        #[test]
+        fn a_damaged_file_never_ends_the_program(at in 0usize..600, cut in 0usize..12, put in "[-a-z0-9:{}\\[\\],\" \n%&*!|>#']{0,6}") {
+            let start = at.min(GOOD.len());
+            let end = (start + cut).min(GOOD.len());
+            let text = format!("{}{put}{}", &GOOD[..start], &GOOD[end..]);
+            let (spec, said) = problems(&text, None, &[]);
+            proptest::prop_assert!(spec.is_some() || !said.is_empty(), "{text}");
+        }
     }
 }

@@ -45,8 +45,8 @@ pub fn is_later_value(path: &str, value: &str) -> bool {
     VALUES.iter().any(|(known, values)| *known == path && values.contains(&value))
 }
 
-/// `environments.production.rollout.x` is `rollout.x`.
-fn strip_environment(path: &str) -> &str {
+/// The field that a path means: `environments.production.rollout.x` is `rollout.x`.
+pub fn strip_environment(path: &str) -> &str {
     path.strip_prefix("environments.").and_then(|rest| rest.split_once('.')).map_or(path, |(_, rest)| rest)
 }
 
