@@ -47,7 +47,11 @@ impl From<Refusal> for tonic::Status {
 
 /// Up to three known names that are like `name`, the most alike first.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let score = |known: &str| strsim::jaro_winkler(name, known);
+    // Two letters exchanged in a short name are far apart for Jaro-Winkler, and the commonest slip.
+    let score = |known: &str| match strsim::damerau_levenshtein(name, known) {
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(name, known),
+    };
     let mut like: Vec<_> = known.map(|k| (score(k), k)).filter(|(score, _)| *score > 0.75).collect();
     like.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     like.dedup_by(|a, b| a.1 == b.1);
@@ -63,6 +67,8 @@ mod tests {
         let known = ["web-01", "web-02", "db-01"];
         let refusal = Refusal::unknown("host", "wbe-01", known.into_iter());
         assert!(refusal.message.starts_with("unknown host \"wbe-01\"; did you mean web-01"), "{refusal}");
+        let refusal = Refusal::unknown("app", "wbe", ["web", "db"].into_iter());
+        assert_eq!(refusal.message, "unknown app \"wbe\"; did you mean web?");
         let refusal = Refusal::unknown("host", "zzz", known.into_iter());
         assert_eq!(refusal.message, "unknown host \"zzz\"");
     }
