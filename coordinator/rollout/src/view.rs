@@ -1,6 +1,6 @@
 //! A rollout as people and scripts see it: the fields of CLI.md's kind `Rollout`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
@@ -85,9 +85,11 @@ pub struct HostView {
 impl Rollout {
     /// The rollout as it is shown.
     pub fn view(&self) -> View {
-        let changing = self.batches.iter().flatten();
-        let others = self.hosts.iter().filter(|(_, host)| self.is_extra(host)).map(|(name, _)| name);
-        let hosts = changing.chain(others).filter_map(|name| Some((name, self.hosts.get(name)?)));
+        let changing: BTreeSet<_> = self.batches.iter().flatten().collect();
+        let others = self.hosts.iter().filter(|(name, host)| host.unchanged || !changing.contains(name));
+        let others = others.map(|(name, _)| name);
+        let hosts = self.batches.iter().flatten().chain(others);
+        let hosts = hosts.filter_map(|name| Some((name, self.hosts.get(name)?)));
         View {
             id: self.id.clone(),
             app: self.app.clone(),
@@ -107,15 +109,6 @@ impl Rollout {
             failure: self.failure.clone(),
             version: self.version,
         }
-    }
-
-    fn is_extra(&self, host: &Host) -> bool {
-        host.unchanged
-            || !self
-                .batches
-                .iter()
-                .flatten()
-                .any(|name| self.hosts.get(name).is_some_and(|h| h.op == host.op))
     }
 
     fn batch_view(&self, index: usize) -> BatchView {

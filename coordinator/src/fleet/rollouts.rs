@@ -171,8 +171,10 @@ impl Fleet {
     /// Writes what differs from before.
     fn keep_rollout(&mut self, id: &RolloutId, before: Option<&Rollout>) {
         let Some(entry) = self.rollouts.get(id) else { return };
+        // Hosts of a rollout are fixed, so before and after are walked side by side: no search for each.
+        let mut former = before.map(|rollout| rollout.hosts.iter());
         for (name, host) in &entry.rollout.hosts {
-            if before.and_then(|rollout| rollout.hosts.get(name)) != Some(host) {
+            if former.as_mut().and_then(Iterator::next) != Some((name, host)) {
                 self.changes.put(persist::rollout_host_key(id, name), host);
             }
         }
