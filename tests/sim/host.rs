@@ -113,7 +113,8 @@ impl Host {
     }
 
     pub(crate) fn status(&self) -> Box<AppStatus> {
-        let proven = self.running.filter(|running| self.link == Some(*running));
+        let impostor = self.state.current.as_ref().is_some_and(|it| self.nature(it) == Nature::Impostor);
+        let proven = self.running.filter(|running| self.link == Some(*running) && !impostor);
         let attested = Attestation { ok: proven.is_some(), digest: proven, ..Attestation::default() };
         Box::new(status(&self.state, Observed { attested, held: vec![], evidence: vec![] }))
     }
@@ -305,6 +306,8 @@ impl Host {
             if by_confirm {
                 let digest = next.confirmed.as_ref().unwrap().digest;
                 assert_eq!(self.running, Some(digest), "confirmed what does not run");
+                let release = next.confirmed.clone().unwrap();
+                assert_ne!(self.nature(&release), Nature::Impostor, "confirmed what is not attested");
                 self.confirmed_ever.push(digest);
             }
             self.by_itself = by_watch;

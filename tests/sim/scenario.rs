@@ -37,6 +37,8 @@ pub(crate) enum Nature {
     DiesInTrial,
     DiesInWatch,
     DrainsTooLong,
+    /// Serves, but from something else than its directory.
+    Impostor,
 }
 
 pub(crate) fn nature(dice: &mut Dice) -> Nature {
@@ -48,6 +50,7 @@ pub(crate) fn nature(dice: &mut Dice) -> Nature {
         4 => Nature::DiesInTrial,
         5 => Nature::DiesInWatch,
         6 => Nature::DrainsTooLong,
+        7 => Nature::Impostor,
         _ => Nature::Good,
     }
 }

@@ -49,6 +49,7 @@ enum Happens {
     Crash(u64),
     CoordinatorDies(u64),
     CoordinatorUp,
+    Broken(HostName, u64),
     Cut(HostName, u64),
     Mend(HostName),
     Operator(u8),
@@ -148,17 +149,11 @@ impl World {
     fn second(&mut self) -> bool {
         self.at(1000, Happens::Second);
         if self.coordinator.up {
-            let silent: Vec<HostName> = self
-                .coordinator
-                .sessions
-                .iter_mut()
-                .filter(|(_, contact)| !contact.silent && self.now - contact.heard > SILENT_AFTER)
-                .map(|(name, contact)| {
-                    contact.silent = true;
-                    name.clone()
-                })
-                .collect();
+            let late = |contact: &Contact| !contact.silent && self.now - contact.heard > SILENT_AFTER;
+            let silent = self.coordinator.sessions.iter().filter(|(_, contact)| late(contact));
+            let silent: Vec<HostName> = silent.map(|(name, _)| name.clone()).collect();
             for host in silent {
+                self.coordinator.sessions.get_mut(&host).unwrap().silent = true;
                 for at in 0..self.coordinator.rollouts.len() {
                     let rollout = &self.coordinator.rollouts[at];
                     if !rollout.ended() && rollout.hosts.contains_key(&host) {
@@ -287,6 +282,12 @@ impl World {
             Happens::Crash(down) => self.crash(down),
             Happens::CoordinatorDies(steps) => self.coordinator.dies = Some(steps),
             Happens::CoordinatorUp => self.coordinator_up(),
+            Happens::Broken(host, number) => {
+                let own = &self.hosts[&host];
+                if own.up && own.session.is_some_and(|session| session.number == number) {
+                    self.dial(&host);
+                }
+            }
             Happens::Cut(host, long) => {
                 self.note(|| format!("{host} is cut off for {long} ms"));
                 self.cut.insert(host.clone());
@@ -302,7 +303,15 @@ impl World {
     // The network.
 
     fn send(&mut self, host: &HostName, what: Happens) {
-        if self.cut.contains(host) || self.dice.chance(self.loss) {
+        if self.cut.contains(host) {
+            return;
+        }
+        if self.dice.chance(self.loss) {
+            // A stream delivers or breaks. The agent notices, sooner or later.
+            if let Some(session) = self.hosts[host].session {
+                let delay = 50 + self.dice.below(4000);
+                self.at(delay, Happens::Broken(host.clone(), session.number));
+            }
             return;
         }
         let delay = 1 + self.dice.below(if self.dice.0.is_multiple_of(7) { 1500 } else { 60 });
@@ -508,6 +517,9 @@ impl World {
                 }
                 Effect::SetTimer { .. } | Effect::Ended { .. } => continue,
             };
+            if matches!(effect, Effect::Permit { .. }) {
+                self.check_permit(at, &host);
+            }
             let session = self.coordinator.sessions[&host].session;
             self.send(&host, Happens::Told(host.clone(), session, Told::Order(effect, epoch)));
         }
@@ -589,6 +601,28 @@ impl World {
             assert!(domains.len() <= 1, "two failure domains: {out:?}");
         }
         self.checked += 1;
+    }
+
+    /// When a permit is sent: what is out of service, and what the coordinator must know to be away.
+    fn check_permit(&self, at: usize, host: &HostName) {
+        let r = &self.coordinator.rollouts[at];
+        let members = || {
+            r.hosts
+                .iter()
+                .filter(|(_, own)| !own.gone && own.outcome != Some(Outcome::Skipped))
+                .map(|(name, _)| name)
+        };
+        let away = |name: &&HostName| {
+            let quarantined = r.hosts[*name].outcome == Some(Outcome::Quarantined);
+            *name == host
+                || quarantined
+                || self.hosts[*name].is_out()
+                || self.coordinator.sessions[*name].silent
+        };
+        let all: Vec<&HostName> = members().filter(away).collect();
+        let allowed = budget::max_unavailable(&r.spec, members().count() as u32);
+        let forward = r.hosts[host].way == Way::Forward;
+        assert!(!forward || all.len() as u32 <= allowed, "permit over budget: {all:?}, {allowed} allowed");
     }
 
     /// When a rollout ends: what it says is so.

@@ -186,8 +186,8 @@ impl Turn {
         if !host.in_flight() || host.silent_since.is_some() || healthy {
             return None;
         }
-        // A permit that is not sent again while the rollout is held cannot be late.
-        if self.r.held() && host.phase == Phase::Staged {
+        // A permit that may not be sent again now cannot be late.
+        if host.phase == Phase::Staged && !self.r.may_still_go(host) {
             return None;
         }
         let healthy = self.r.spec.strategy.healthy_deadline;

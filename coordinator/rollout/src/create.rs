@@ -37,6 +37,7 @@ impl Rollout {
                 let mut host = Host::new(&start.id, name, part);
                 host.domain = plan.domains.get(name).cloned().unwrap_or_default();
                 host.former = plan.former.get(name).cloned();
+                host.silent_since = plan.silent.contains(name).then_some(now);
                 if let Some(excuse) = plan.excused.get(name) {
                     (host.outcome, host.gone) = (Some(Outcome::Skipped), true);
                     host.reason.clone_from(excuse);

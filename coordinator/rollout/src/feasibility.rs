@@ -13,7 +13,7 @@ use windlass_proto::time::Span;
 use crate::batches::{count, divide};
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
-use crate::plan::{Fleet, FleetHost, Order, Plan};
+use crate::plan::{Fleet, FleetHost, HostState, Order, Plan};
 use crate::state::Kind;
 use crate::targets::{Hosts, domains, select};
 use crate::timing::{self, Worst};
@@ -39,6 +39,8 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         .iter()
         .filter_map(|host| Some((host.name.clone(), host.confirmed.clone()?)))
         .collect();
+    let silent = hosts.taking_part.iter().filter(|host| host.state == HostState::Silent);
+    let silent = silent.map(|host| host.name.clone()).collect();
     let changing: Vec<&FleetHost> = hosts.changing(&order);
     let division = order.spec.strategy.division();
     let domain_of = |host: &FleetHost| domains.get(&host.name).cloned().unwrap_or_default();
@@ -81,6 +83,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         unchanged,
         excused: std::mem::take(&mut hosts.excused),
         domains,
+        silent,
         former,
         wide,
         order,

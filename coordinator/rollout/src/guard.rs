@@ -76,6 +76,13 @@ impl Rollout {
         Ok(())
     }
 
+    /// Whether a host that has not taken its permit yet may have it again: what happened since counts. Going back is never
+    /// held.
+    pub(crate) fn may_still_go(&self, host: &Host) -> bool {
+        let allowed = budget::max_unavailable(&self.spec, self.total());
+        host.way == Way::Back || (!self.held() && self.unavailable() <= allowed)
+    }
+
     /// Whether silent hosts are part of what is unavailable.
     pub(crate) fn silence_counts(&self) -> bool {
         self.members().any(|(_, host)| host.silent_since.is_some() || host.outcome == Some(Outcome::Lost))

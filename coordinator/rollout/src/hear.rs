@@ -72,10 +72,14 @@ impl Turn {
                 if host.outcome == Some(Outcome::Lost) {
                     host.outcome = None;
                     host.part = match host.part {
-                        Part::Settled if host.permit_at.is_some() => Part::Go,
+                        Part::Settled if is_disruptive(host.phase) => Part::Go,
                         Part::Settled => Part::Stage,
                         other => other,
                     };
+                    if host.part == Part::Stage {
+                        // It never took its permit; the guard is asked again.
+                        host.permit_at = None;
+                    }
                 }
             }
             Some(outcome) if host.outcome == Some(outcome) || host.settled_for_good(outcome) => {}

@@ -129,6 +129,8 @@ pub struct Plan {
     pub excused: BTreeMap<HostName, String>,
     /// Failure domain of each host that takes part.
     pub domains: BTreeMap<HostName, String>,
+    /// Hosts that take part although they are silent now.
+    pub silent: BTreeSet<HostName>,
     /// What each host that takes part has confirmed now.
     pub former: BTreeMap<HostName, ReleaseRef>,
     /// More than half of the hosts may be out of service at once.

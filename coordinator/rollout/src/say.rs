@@ -57,9 +57,8 @@ impl Turn {
             Part::Stage if open && !knows => {
                 host.not_before.is_none_or(|at| self.now >= at).then_some(Said::Assign)
             }
-            // While held, a permit that was lost is not given again; going back is never held.
             Part::Go if knows && host.phase == Phase::Staged => {
-                (host.way == Way::Back || !self.r.held()).then_some(Said::Permit)
+                self.r.may_still_go(host).then_some(Said::Permit)
             }
             Part::Go if knows && host.phase == Phase::Trial => {
                 host.is_on(self.r.target_of(host)).then_some(Said::Confirm)

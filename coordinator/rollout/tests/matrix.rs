@@ -124,6 +124,9 @@ fn events(scene: &Scene) -> Vec<(String, Event)> {
     let mut lost = scene.status(1, Phase::Reverted);
     lost.fault = Some(Fault::Transport);
     events.push(("host-1 reverted, transport".into(), Event::HostStatus { host: name(1), status: lost }));
+    let mut unproven = scene.status(1, Phase::Trial);
+    unproven.attested = Attestation::default();
+    events.push(("host-1 trial, not attested".into(), Event::HostStatus { host: name(1), status: unproven }));
     let mut late = scene.status(1, Phase::Reverted);
     late.outcome = Some(Outcome::AlreadyReverted);
     events.push(("host-1 already reverted".into(), Event::HostStatus { host: name(1), status: late }));
