@@ -124,8 +124,10 @@ fn pause_resume_and_abort_steer_a_rollout() {
     fleet.windlass(&["rollout", "pause", &id]).expect(0);
     let shown = fleet.json(&["rollout", "show", &id]);
     assert!(shown["conditions"].as_array().unwrap().contains(&"Manual".into()), "{shown}");
+    // Whoever watches is told that it needs a person.
+    deploy.finish().expect(9).says("paused");
     fleet.windlass(&["rollout", "resume", &id]).expect(0);
     fleet.windlass(&["rollout", "abort", &id, "--yes"]).expect(0);
-    deploy.finish().expect(3);
+    fleet.windlass(&["rollout", "watch", &id]).expect(3);
     fleet.serves(app.port, "1.0");
 }
