@@ -120,6 +120,12 @@ fn host_line(host: &HostProgress) -> String {
     format!(" {:<12} {word}{pad} {}", host.host, host.detail.lines().next().unwrap_or_default())
 }
 
+/// Cuts each line to the terminal: a line that wraps would be counted as one, and part of the area left behind.
+fn fit(text: &str, width: usize) -> String {
+    let lines = text.lines().map(|line| console::truncate_str(line, width.saturating_sub(1), "…"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// The area of the terminal that is redrawn.
 #[derive(Debug)]
 pub struct Screen {
@@ -154,7 +160,8 @@ impl Screen {
         if let Some(bar) = &self.bar {
             let shown =
                 if self.plain { anstream::adapter::strip_str(text).to_string() } else { text.to_owned() };
-            bar.set_message(shown);
+            let (_, width) = console::Term::stderr().size();
+            bar.set_message(fit(&shown, usize::from(width)));
         }
     }
 
@@ -176,6 +183,16 @@ impl Drop for Screen {
 mod tests {
     use super::*;
     use windlass_proto::rpc::{Outcome, Phase, PhaseTime, ReleaseRef};
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let styled = format!("{} and a long way to go\nshort", style::word("running"));
+        let shown = fit(&styled, 12);
+        for line in shown.lines() {
+            assert!(table::visible(line) < 12, "{line}");
+        }
+        assert!(shown.ends_with("short"));
+    }
 
     #[test]
     fn the_area_shows_batches_hosts_and_why_it_waits() {
