@@ -112,14 +112,19 @@ impl Fleet {
         Err(Refusal::unknown("app", app.as_str(), apps.into_iter()))
     }
 
-    /// Whether a host has business with a bundle: an open rollout names it for the host, or the host has it.
+    /// Whether a host has business with a bundle: a rollout that is open, or that the host still works for, names it for
+    /// the host, or the host has it.
     pub fn may_fetch(&self, id: &HostId, digest: &Digest) -> Result<(), Refusal> {
         let host = self.enrolled(id)?;
         let name = &host.record.name;
-        let assigned = self.rollouts.values().filter(|entry| !entry.rollout.ended()).any(|entry| {
-            entry.rollout.hosts.get(name).is_some_and(|part| {
-                entry.rollout.to.digest == *digest
-                    || part.former.as_ref().is_some_and(|f| f.digest == *digest)
+        let works_for =
+            |id| host.statuses.values().any(|s| s.rollout.as_ref() == Some(id) && s.outcome.is_none());
+        let concerned = self.rollouts.values().map(|entry| &entry.rollout);
+        let mut concerned = concerned.filter(|rollout| !rollout.ended() || works_for(&rollout.id));
+        let assigned = concerned.any(|rollout| {
+            rollout.hosts.get(name).is_some_and(|part| {
+                let former = part.former.as_ref().map(|former| former.digest);
+                rollout.to.digest == *digest || former == Some(*digest)
             })
         });
         let has = || {

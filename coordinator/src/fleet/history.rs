@@ -186,6 +186,14 @@ impl Fleet {
                 cause,
             });
         }
+        // Stopped, or never begun, because of what happened elsewhere in the newest rollout.
+        let newest =
+            self.rollouts.values().map(|entry| &entry.rollout).filter(|r| r.hosts.contains_key(name));
+        if let Some(rollout) = newest.max_by_key(|r| r.started_at).filter(|r| r.state != State::Succeeded)
+            && let Ok(cause) = self.why_rollout(rollout)
+        {
+            return Ok(cause);
+        }
         Err(Refusal::wrong_state(format!("host {name} has no failure on record")))
     }
 
