@@ -153,6 +153,14 @@ impl Objects {
         joined(tokio::task::spawn_blocking(sizes).await)
     }
 
+    /// Compressed sizes of the chunks that are stored, in order.
+    pub async fn known_sizes(&self, digests: Vec<Digest>) -> Vec<Option<u64>> {
+        let this = self.clone();
+        let size =
+            move |digest: &Digest| std::fs::metadata(this.chunk_file(digest)).ok().map(|meta| meta.len());
+        joined(tokio::task::spawn_blocking(move || digests.iter().map(size).collect()).await)
+    }
+
     /// Reads chunks in order until `bytes` of them are read; at least one. Blocks: call it on a blocking thread.
     pub fn read_some(&self, digests: &[Digest], bytes: usize) -> Result<Vec<(Digest, Vec<u8>)>, ObjectError> {
         let mut read = Vec::new();

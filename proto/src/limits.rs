@@ -20,6 +20,11 @@ pub const BATCH_BYTES: usize = 512 * 1024;
 /// Largest gRPC message either side decodes: a full batch plus its framing, or a control message.
 pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest compressed manifest in a [`Proposal`]: the spec, at most the rest, is in the same message.
+///
+/// [`Proposal`]: crate::rpc
+pub const PROPOSAL_BYTES: usize = MESSAGE_BYTES - 1024 * 1024;
+
 /// Size of a [`Piece`] of an envelope stream.
 ///
 /// [`Piece`]: crate::rpc

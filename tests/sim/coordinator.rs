@@ -7,7 +7,7 @@ use windlass_proto::phase::{AppStatus, Phase};
 use windlass_proto::spec::RolloutSpec;
 use windlass_proto::time::Timestamp;
 use windlass_rollout::plan::{Fleet, FleetHost, HostState, Order};
-use windlass_rollout::{Effect, Event, Kind, Refused, Rollout, Start, make_plan, step};
+use windlass_rollout::{Effect, Event, Fetch, Kind, Refused, Rollout, Start, make_plan, step};
 
 use crate::scenario::{app, labels, release, release_spec};
 
@@ -86,6 +86,7 @@ impl Coordinator {
             from: Some(release(1)),
             to,
             to_bytes: 1 << 20,
+            fetch: Fetch::whole(1 << 20),
             release: release_spec(),
             spec,
             revision: number,

@@ -1,11 +1,12 @@
 //! What is to be rolled out: a release made from the spec, a bundle file, or one that the coordinator has.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use windlass_proto::bundle::Envelope;
+use windlass_proto::bundle::{Manifest, Tree};
+use windlass_proto::id::ReleaseVersion;
+use windlass_proto::limits::PROPOSAL_BYTES;
 use windlass_proto::rpc::{
-    BundleInfo, ErrorKind, GetBundleRequest, ListBundlesRequest, ListBundlesResponse, OrderRequest,
+    BundleInfo, ErrorKind, GetBundleRequest, ListBundlesRequest, ListBundlesResponse, OrderRequest, Proposal,
     ReleaseRef,
 };
 
@@ -16,9 +17,39 @@ use crate::client::Client;
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
-use crate::output::text::short_digest;
+use crate::keys::NamedKey;
+use crate::output::text::{self, short_digest};
 use crate::push;
 use crate::spec::{self, Scope, Spec};
+
+/// Which release an order is about.
+enum Source {
+    /// One to be made from the spec.
+    Spec(ReleaseVersion),
+    /// The one in a bundle file.
+    File(PathBuf),
+    /// One that the coordinator has, by digest.
+    Stored(String),
+}
+
+impl Source {
+    fn of(args: &Order) -> Result<Self> {
+        match (&args.bundle, &args.version) {
+            (Some(given), _) if Path::new(given).is_file() => Ok(Self::File(given.into())),
+            (Some(given), _) if given.starts_with("b3:") => Ok(Self::Stored(given.clone())),
+            (Some(given), _) => {
+                Err(ExpectedError::usage(format!("--bundle {given}: no such file, and not a digest"))
+                    .hint("windlass bundle list"))
+            }
+            (None, Some(version)) => build::version(version).map(Self::Spec),
+            (None, None) => {
+                Err(ExpectedError::usage("which release? neither --version nor --bundle is given")
+                    .hint("windlass deploy --version 1.9.0    (builds it from the spec)")
+                    .hint("windlass deploy --bundle FILE|DIGEST    (takes one that exists)"))
+            }
+        }
+    }
+}
 
 /// An order, ready for `plan` and `start`.
 #[derive(Debug)]
@@ -29,86 +60,144 @@ pub struct Target {
 
 /// Reads the spec, brings the release to the coordinator, and makes the order.
 pub async fn prepare(invocation: &Invocation, args: &Order) -> Result<(Client, Target)> {
-    if args.version.is_none() && args.bundle.is_none() {
-        return Err(ExpectedError::usage("which release? neither --version nor --bundle is given")
-            .hint("windlass deploy --version 1.9.0    (builds it from the spec)")
-            .hint("windlass deploy --bundle FILE|DIGEST    (takes one that exists)"));
-    }
-    let scope = if args.bundle.is_some() { Scope::WithoutFiles } else { Scope::Used };
-    let version = args.version.as_deref().map(build::version).transpose()?;
-    let spec = spec::read(&args.spec, scope)?;
-    for warning in &spec.warnings {
-        invocation.out.warn(warning);
-    }
-    let release = match (&args.bundle, version) {
-        (Some(given), _) => {
-            let client = invocation.connect().await?;
-            let release = existing(invocation, &client, given).await?;
-            (client, release)
-        }
-        (None, Some(version)) => {
+    let (source, spec) = read(invocation, args)?;
+    let (client, release) = match source {
+        Source::Spec(version) => {
             let keys = bundle::author::signers(invocation, &args.key)?;
             let client = invocation.connect().await?;
             let release = make(invocation, &client, &spec, version, &keys).await?;
             (client, release)
         }
-        (None, None) => unreachable!("checked above"),
+        Source::File(path) => {
+            same_app(bundle::file::open(&path)?.unverified_manifest().app.as_str(), &spec, args)?;
+            let client = invocation.connect().await?;
+            let release = named(bundle::push_file(invocation, &client, &path).await?)?;
+            (client, release)
+        }
+        Source::Stored(digest) => {
+            let client = invocation.connect().await?;
+            let release = stored(&client, &digest).await?;
+            same_app(&release.app, &spec, args)?;
+            (client, release)
+        }
     };
-    let (client, release) = release;
-    if release.app != spec.app.as_str() {
-        return Err(ExpectedError::usage(format!(
-            "the bundle is of app {:?}, but {} is of {:?}",
-            release.app,
-            args.spec.file.display(),
-            spec.app.as_str()
-        ))
-        .hint("-f FILE    (another spec)"));
-    }
-    let spec_json = serde_json::to_string(&spec.rollout)
-        .map_err(|error| ExpectedError::failed("cannot encode the rollout").because(error))?;
-    let request = OrderRequest {
-        app: release.app,
-        target: release.digest,
-        spec_json,
-        rollback: false,
-        expect_revision: args.expect_revision.unwrap_or(0),
-        reason: args.reason.clone(),
-        idempotency_key: String::new(),
-    };
+    let request = OrderRequest { target: release.digest, ..request(args, &spec)? };
     Ok((client, Target { request }))
 }
 
-async fn existing(invocation: &Invocation, client: &Client, given: &str) -> Result<ReleaseRef> {
-    let missing = || ExpectedError::failed("the coordinator named no release");
-    if Path::new(given).is_file() {
-        return bundle::push_file(invocation, client, Path::new(given)).await?.release.ok_or_else(missing);
+/// Reads the spec and makes an order to plan with. Nothing is sent before it, nothing is kept of it: a release that the
+/// coordinator need not have is proposed.
+pub async fn propose(invocation: &Invocation, args: &Order) -> Result<(Client, OrderRequest)> {
+    let (source, spec) = read(invocation, args)?;
+    let order = request(args, &spec)?;
+    let (client, order) = match source {
+        Source::Spec(version) => {
+            let tree = build::scan(&invocation.out, &spec.files).await?;
+            let client = invocation.connect().await?;
+            let counter = next_counter(&client, &spec, &tree, &version).await?;
+            let manifest = build::manifest(&spec, &tree, version, counter)?;
+            (client, OrderRequest { proposal: Some(proposal(manifest).await?), ..order })
+        }
+        Source::File(path) => {
+            let manifest = bundle::file::open(&path)?.unverified_manifest().clone();
+            same_app(manifest.app.as_str(), &spec, args)?;
+            let client = invocation.connect().await?;
+            (client, OrderRequest { proposal: Some(proposal(manifest).await?), ..order })
+        }
+        Source::Stored(digest) => {
+            let client = invocation.connect().await?;
+            let release = stored(&client, &digest).await?;
+            same_app(&release.app, &spec, args)?;
+            (client, OrderRequest { target: release.digest, ..order })
+        }
+    };
+    Ok((client, order))
+}
+
+fn read(invocation: &Invocation, args: &Order) -> Result<(Source, Spec)> {
+    let source = Source::of(args)?;
+    let scope = if matches!(source, Source::Spec(_)) { Scope::Used } else { Scope::WithoutFiles };
+    let spec = spec::read(&args.spec, scope)?;
+    for warning in &spec.warnings {
+        invocation.out.warn(warning);
     }
-    if !given.starts_with("b3:") {
-        return Err(ExpectedError::usage(format!("--bundle {given}: no such file, and not a digest"))
-            .hint("windlass bundle list"));
+    Ok((source, spec))
+}
+
+fn same_app(app: &str, spec: &Spec, args: &Order) -> Result<()> {
+    if app == spec.app.as_str() {
+        return Ok(());
     }
-    let request = GetBundleRequest { digest: given.to_owned(), ..GetBundleRequest::default() };
-    let subject = format!("cannot find bundle {given}");
-    client.ask(&subject, client.bundles.clone().get_bundle(request)).await?.release.ok_or_else(missing)
+    Err(ExpectedError::usage(format!(
+        "the bundle is of app {app:?}, but {} is of {:?}",
+        args.spec.file.display(),
+        spec.app.as_str()
+    ))
+    .hint("-f FILE    (another spec)"))
+}
+
+/// The order as far as it does not depend on where the release comes from.
+fn request(args: &Order, spec: &Spec) -> Result<OrderRequest> {
+    let spec_json = serde_json::to_string(&spec.rollout)
+        .map_err(|error| ExpectedError::failed("cannot encode the rollout").because(error))?;
+    Ok(OrderRequest {
+        app: spec.app.to_string(),
+        spec_json,
+        expect_revision: args.expect_revision.unwrap_or(0),
+        reason: args.reason.clone(),
+        ..OrderRequest::default()
+    })
+}
+
+async fn proposal(manifest: Manifest) -> Result<Proposal> {
+    let what = format!("{} {}", manifest.app, manifest.version);
+    let packed = bundle::file::blocking(move || {
+        manifest.pack().map_err(|error| ExpectedError::failed("cannot compress the manifest").because(error))
+    });
+    let manifest_zstd = packed.await?;
+    if manifest_zstd.len() > PROPOSAL_BYTES {
+        return Err(ExpectedError::usage(format!(
+            "{what} has too many files to be planned without being pushed: its manifest has {} compressed, at most {} \
+             can be sent",
+            text::bytes(manifest_zstd.len() as u64),
+            text::bytes(PROPOSAL_BYTES as u64)
+        ))
+        .hint("windlass bundle build DIR --version VERSION, then windlass bundle push FILE    (no host is touched)")
+        .hint("windlass plan --bundle DIGEST"));
+    }
+    Ok(Proposal { manifest_zstd })
+}
+
+fn named(bundle: BundleInfo) -> Result<ReleaseRef> {
+    bundle.release.ok_or_else(|| ExpectedError::failed("the coordinator named no release"))
+}
+
+async fn stored(client: &Client, digest: &str) -> Result<ReleaseRef> {
+    let request = GetBundleRequest { digest: digest.to_owned(), ..GetBundleRequest::default() };
+    let subject = format!("cannot find bundle {digest}");
+    named(client.ask(&subject, client.bundles.clone().get_bundle(request)).await?)
 }
 
 async fn make(
     invocation: &Invocation,
     client: &Client,
     spec: &Spec,
-    version: windlass_proto::id::ReleaseVersion,
-    keys: &[crate::keys::NamedKey],
+    version: ReleaseVersion,
+    keys: &[NamedKey],
 ) -> Result<ReleaseRef> {
     let tree = build::scan(&invocation.out, &spec.files).await?;
-    let known = known(client, spec.app.as_str()).await?;
-    let counter = counter(&known, version.as_str(), |counter| {
-        let manifest = build::manifest(spec, &tree, version.clone(), counter)?;
-        Ok(Envelope::new(&manifest).digest().to_string())
-    })?;
-    let built = build::sign(spec, Arc::clone(&tree), version, counter, keys)?;
+    let counter = next_counter(client, spec, &tree, &version).await?;
+    let built = build::sign(spec, tree, version, counter, keys)?;
     let pushed = push::push(&invocation.out, client, &built.envelope, &built.manifest, built.tree).await?;
     bundle::said(invocation, &built.manifest, &built.envelope, &pushed);
-    pushed.info.release.ok_or_else(|| ExpectedError::failed("the coordinator named no release"))
+    named(pushed.info)
+}
+
+async fn next_counter(client: &Client, spec: &Spec, tree: &Tree, version: &ReleaseVersion) -> Result<u64> {
+    let known = known(client, spec.app.as_str()).await?;
+    counter(&known, version.as_str(), |counter| {
+        Ok(build::manifest(spec, tree, version.clone(), counter)?.digest().to_string())
+    })
 }
 
 /// Bundles of the app; an app without any is not known to the coordinator yet.

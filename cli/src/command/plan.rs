@@ -9,13 +9,12 @@ use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Output, json, style, text};
 
-/// Shows the plan. The bundle is pushed, because the coordinator checks it; no host is touched.
+/// Shows the plan. Nothing is changed anywhere: the coordinator gets the manifest to plan with, and keeps nothing of it.
 pub async fn run(invocation: &Invocation, args: args::Plan) -> Result {
     let out = &invocation.out;
-    let (client, target) = order::prepare(invocation, &args.order).await?;
-    let app = target.request.app.clone();
-    let plan =
-        client.ask(&format!("cannot plan {app}"), client.rollouts.clone().plan(target.request)).await?;
+    let (client, order) = order::propose(invocation, &args.order).await?;
+    let subject = format!("cannot plan {}", order.app);
+    let plan = client.ask(&subject, client.rollouts.clone().plan(order)).await?;
     if out.format.is_structured() {
         out.object(&json::wrap("Plan", json::plan(&plan)))?;
     } else {

@@ -14,11 +14,10 @@ pub async fn run(invocation: &Invocation, args: Rollback) -> Result {
     let request = OrderRequest {
         app: args.app,
         target: args.to.unwrap_or_default(),
-        spec_json: String::new(),
         rollback: true,
         expect_revision: args.expect_revision.unwrap_or(0),
         reason: args.reason,
-        idempotency_key: String::new(),
+        ..OrderRequest::default()
     };
     deploy::start(invocation, &client, Target { request }, args.yes, &args.follow).await
 }

@@ -62,8 +62,13 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     deadlines(&order, &mut checks);
 
     let host_time = timing::expected(&order.release, &order.spec);
-    let lacking = changing.iter().filter(|host| !host.held.contains(&order.to.digest)).count() as u64;
-    let stage = if lacking > 0 { Span::secs(order.to_bytes.div_ceil(STAGE_RATE)) } else { Span(0) };
+    let lacking: Vec<u64> = changing
+        .iter()
+        .filter(|host| !host.held.contains(&order.to.digest))
+        .map(|host| order.fetch.lacking(host.releases()))
+        .collect();
+    // Hosts stage side by side.
+    let stage = Span::secs(lacking.iter().max().map_or(0, |most| most.div_ceil(STAGE_RATE)));
     let sizes = batches.iter().map(|batch| count(batch.len()));
     let pause = order.spec.strategy.pause_between;
     let estimate = stage + timing::batches(sizes, unavailable, host_time, pause);
@@ -79,7 +84,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         checks: checks.sorted(),
         estimate_seconds: if changing.is_empty() { 0 } else { estimate.ceil_secs() },
         rollback_seconds: rollback.ceil_secs(),
-        bytes_to_send: lacking * order.to_bytes,
+        bytes_to_send: lacking.iter().sum(),
         unchanged,
         excused: std::mem::take(&mut hosts.excused),
         domains,

@@ -10,7 +10,7 @@
 //!                       Assign, Permit, Confirm, AbortOp to hosts; Event to the log; SetTimer; Ended
 //! ```
 //!
-//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`batches`], [`budget`], [`timing`].
+//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
 //! Kept: [`state`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
@@ -32,6 +32,7 @@ pub mod create;
 pub mod effect;
 pub mod event;
 pub mod feasibility;
+pub mod fetch;
 pub mod guard;
 mod hear;
 pub mod plan;
@@ -49,6 +50,7 @@ pub use create::{Start, op_id};
 pub use effect::Effect;
 pub use event::Event;
 pub use feasibility::make as make_plan;
+pub use fetch::Fetch;
 pub use plan::Plan;
 pub use state::{Condition, Kind, Refused, Rollout, State, Step};
 pub use step::step;

@@ -10,6 +10,7 @@ use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
+use crate::fetch::Fetch;
 use crate::state::Kind;
 
 /// What was asked for.
@@ -27,6 +28,8 @@ pub struct Order {
     pub to: ReleaseRef,
     /// Sum of the target's file sizes.
     pub to_bytes: u64,
+    /// What hosts lack of it.
+    pub fetch: Fetch,
     /// The target's own part of the spec, from its manifest.
     pub release: ReleaseSpec,
     /// The order's part of the spec.
@@ -69,6 +72,14 @@ pub struct FleetHost {
     pub held: Vec<Digest>,
     /// Free bytes where releases are kept, if known.
     pub disk_free: Option<u64>,
+}
+
+impl FleetHost {
+    /// The releases whose chunks the host need not fetch.
+    pub(crate) fn releases(&self) -> impl Iterator<Item = &Digest> {
+        let named = self.current.iter().chain(&self.confirmed).map(|release| &release.digest);
+        self.held.iter().chain(named)
+    }
 }
 
 /// Whether a host can take part.
@@ -121,7 +132,7 @@ pub struct Plan {
     pub estimate_seconds: u64,
     /// Expected time of a way back from the last batch.
     pub rollback_seconds: u64,
-    /// Most bytes that all hosts together may fetch.
+    /// Bytes that all hosts together fetch, as far as it is known what they hold.
     pub bytes_to_send: u64,
     /// Hosts that are already on the target.
     pub unchanged: Vec<HostName>,

@@ -5,7 +5,7 @@ mod fleet;
 
 use windlass_proto::spec::RolloutSpec;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order, Poisoned};
-use windlass_rollout::{Kind, Plan, make_plan};
+use windlass_rollout::{Fetch, Kind, Plan, make_plan};
 
 use fleet::{fleet, name, order, release, rolling};
 
@@ -134,6 +134,27 @@ fn unchanged_hosts_are_left_alone() {
         fleet.hosts[0].attested = false;
     });
     assert_eq!(plan.unchanged, [name(1)]);
+}
+
+#[test]
+fn hosts_fetch_what_none_of_their_releases_holds() {
+    let chunk = |n| windlass_proto::digest::Digest::from_bytes([n; 32]);
+    let plan = plan_with(|order, fleet| {
+        // Release 1 holds one chunk of three, release 3 another.
+        let sizes = [(chunk(11), 1 << 20), (chunk(12), 10 << 20), (chunk(13), 500 << 20)];
+        order.fetch = Fetch::count(sizes, vec![release(1).digest, release(3).digest], |n, held| {
+            *held == chunk([11, 13][n])
+        });
+        // host-1 has nothing, host-2 both, host-3 runs release 1 and says no more, host-4 the target.
+        fleet.hosts[0].held.clear();
+        (fleet.hosts[0].current, fleet.hosts[0].confirmed) = (None, None);
+        fleet.hosts[1].held.push(release(3).digest);
+        fleet.hosts[2].held.clear();
+        fleet.hosts[3].held.push(order.to.digest);
+    });
+    assert_eq!(plan.bytes_to_send, (511 + 10 + 510 + 510) << 20);
+    // The slowest host: 511 MiB at 50 MiB/s.
+    assert_eq!(plan.estimate_seconds, 11 + 3 * 4);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The index of bundles: which releases can be rolled out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostId};
+use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::ErrorKind;
 
 use super::log::event;
@@ -33,27 +36,50 @@ impl Fleet {
         if let Some(known) = self.bundles.get(&release.digest) {
             return Ok(known.clone());
         }
-        let same_version =
-            |b: &&BundleRecord| b.release.app == release.app && b.release.version == release.version;
-        if let Some(other) = self.bundles.values().find(same_version) {
-            return Err(Refusal::new(
-                ErrorKind::Exists,
-                format!(
-                    "{} {} is stored already with other contents ({}, this one is {}); a version is never changed: \
-                     give this one a version of its own with --version",
-                    release.app,
-                    release.version,
-                    other.release.digest.short(),
-                    release.digest.short()
-                ),
-            ));
-        }
+        self.version_is_free(release)?;
         let mut entry = event("bundle.pushed", &record.pushed_by, record.release.to_string());
         entry.app = record.release.app.to_string();
         self.changes.put(persist::bundle_key(&record.release.digest), &record);
         self.bundles.insert(record.release.digest, record.clone());
         self.log(entry);
         Ok(record)
+    }
+
+    /// Refuses a release whose version is that of a bundle with other bytes.
+    pub(super) fn version_is_free(&self, release: &ReleaseRef) -> Result<(), Refusal> {
+        let other = self.bundles.values().map(|bundle| &bundle.release).find(|known| {
+            known.app == release.app && known.version == release.version && known.digest != release.digest
+        });
+        other.map_or(Ok(()), |other| {
+            Err(Refusal::new(
+                ErrorKind::Exists,
+                format!(
+                    "{} {} is stored already with other contents ({}, this one is {}); a version is never changed: \
+                     give this one a version of its own with --version",
+                    release.app,
+                    release.version,
+                    other.digest.short(),
+                    release.digest.short()
+                ),
+            ))
+        })
+    }
+
+    /// Stored releases that hosts have of an app, the most widely held first.
+    pub fn held(&self, app: &AppName) -> Vec<Digest> {
+        let mut count: BTreeMap<Digest, usize> = BTreeMap::new();
+        for status in self.hosts.values().filter_map(|host| host.statuses.get(app)) {
+            let named = [&status.current, &status.confirmed].into_iter().flatten().map(|named| &named.digest);
+            let held: BTreeSet<&Digest> = status.held.iter().chain(named).collect();
+            for digest in held.into_iter().filter(|digest| self.bundles.contains_key(*digest)) {
+                *count.entry(*digest).or_default() += 1;
+            }
+        }
+        let mut held: Vec<Digest> = count.keys().copied().collect();
+        held.sort_by_key(|digest| {
+            std::cmp::Reverse((count[digest], self.bundle(digest).map(|bundle| bundle.release.counter)))
+        });
+        held
     }
 
     /// A bundle by digest or a prefix of it (`b3:07ad4e`), or by version where the app is known.
@@ -99,7 +125,7 @@ impl Fleet {
 
     /// Refuses an app that nothing is known of.
     pub fn known_app(&self, app: &AppName) -> Result<(), Refusal> {
-        let apps: std::collections::BTreeSet<&str> = self
+        let apps: BTreeSet<&str> = self
             .apps
             .keys()
             .chain(self.bundles.values().map(|b| &b.release.app))

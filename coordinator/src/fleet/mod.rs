@@ -37,7 +37,7 @@ use windlass_rollout::Rollout;
 pub use self::enrolment::Enrolment;
 pub use self::hosts::{Greeting, HostState};
 pub use self::log::EventFilter;
-pub use self::orders::OrderText;
+pub use self::orders::{OrderText, Target};
 pub use self::persist::LoadError;
 pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;

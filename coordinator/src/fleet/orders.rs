@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use windlass_proto::id::{AppName, HostName};
 use windlass_proto::release::ReleaseRef;
-use windlass_proto::spec::RolloutSpec;
+use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_rollout::plan::{self, FleetHost, OpenRollout, Order};
-use windlass_rollout::{Kind, Plan};
+use windlass_rollout::{Fetch, Kind, Plan};
 
+use super::record::BundleRecord;
 use super::{Fleet, HostState, Refusal};
 
 /// An order as it came.
@@ -25,24 +26,54 @@ pub struct OrderText {
     pub expect_revision: u64,
 }
 
+/// A release as far as planning needs to know it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The release.
+    pub release: ReleaseRef,
+    /// Its own part of the spec.
+    pub spec: ReleaseSpec,
+    /// Sum of the files' sizes.
+    pub bytes: u64,
+    /// What a host without any release fetches.
+    pub stored_bytes: u64,
+}
+
+impl From<&BundleRecord> for Target {
+    fn from(bundle: &BundleRecord) -> Self {
+        Self {
+            release: bundle.release.clone(),
+            spec: bundle.spec.clone(),
+            bytes: bundle.bytes,
+            stored_bytes: bundle.stored_bytes,
+        }
+    }
+}
+
 impl Fleet {
-    /// What an order would do.
+    /// What an order would do. Every host is taken to fetch the whole release.
     pub fn plan(&self, text: &OrderText) -> Result<Plan, Refusal> {
-        let order = self.order(text)?;
+        let order = self.order(text, None)?;
         Ok(self.plan_order(order))
     }
 
-    pub(super) fn plan_order(&self, order: Order) -> Plan {
+    /// Asks the planner.
+    pub fn plan_order(&self, order: Order) -> Plan {
         let picture = self.picture(&order.app, order.spec.failure.poison_after);
         windlass_rollout::make_plan(order, &picture)
     }
 
-    fn order(&self, text: &OrderText) -> Result<Order, Refusal> {
+    /// An order with its names resolved. `proposed` is a release that need not be stored; it takes the target's place.
+    pub fn order(&self, text: &OrderText, proposed: Option<Target>) -> Result<Order, Refusal> {
         let app = AppName::new(&text.app).map_err(|error| Refusal::invalid(error.to_string()))?;
-        let to = match (text.rollback, text.target.is_empty()) {
-            (true, _) => self.rollback_target(&app, &text.target)?,
-            (false, false) => self.find_bundle(Some(&app), &text.target)?.release.clone(),
-            (false, true) => {
+        let to = match (proposed, text.rollback, text.target.is_empty()) {
+            (Some(proposed), false, true) => self.proposed(&app, proposed)?,
+            (Some(_), _, _) => {
+                return Err(Refusal::invalid("the order proposes a release and names another: choose one"));
+            }
+            (None, true, _) => self.target(&self.rollback_target(&app, &text.target)?)?,
+            (None, false, false) => self.find_bundle(Some(&app), &text.target)?.into(),
+            (None, false, true) => {
                 return Err(Refusal::invalid("the order names no release: give a version or a digest"));
             }
         };
@@ -54,7 +85,25 @@ impl Fleet {
             (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
         };
         let kind = if text.rollback { Kind::Rollback } else { Kind::Deploy };
-        self.order_of(app, kind, to, spec, text.expect_revision, None)
+        Ok(self.order_of(app, kind, to, spec, text.expect_revision, None))
+    }
+
+    fn proposed(&self, app: &AppName, proposed: Target) -> Result<Target, Refusal> {
+        let release = &proposed.release;
+        if release.app != *app {
+            return Err(Refusal::invalid(format!(
+                "the proposed release is of app {}, not {app}",
+                release.app
+            )));
+        }
+        self.version_is_free(release)?;
+        Ok(proposed)
+    }
+
+    /// A release that is stored.
+    pub(super) fn target(&self, release: &ReleaseRef) -> Result<Target, Refusal> {
+        let unknown = || Refusal::unknown("bundle", &release.digest.to_string(), std::iter::empty());
+        self.bundle(&release.digest).map(Into::into).ok_or_else(unknown)
     }
 
     fn last_spec(&self, app: &AppName) -> Result<RolloutSpec, Refusal> {
@@ -70,28 +119,26 @@ impl Fleet {
         &self,
         app: AppName,
         kind: Kind,
-        to: ReleaseRef,
+        to: Target,
         spec: RolloutSpec,
         expect_revision: u64,
         only: Option<BTreeSet<HostName>>,
-    ) -> Result<Order, Refusal> {
-        let bundle = self
-            .bundle(&to.digest)
-            .ok_or_else(|| Refusal::unknown("bundle", &to.digest.to_string(), std::iter::empty()))?;
+    ) -> Order {
         let record = self.app(&app);
-        Ok(Order {
+        Order {
             kind,
-            rollback: kind == Kind::Rollback || record.succeeded.contains(&to.digest),
+            rollback: kind == Kind::Rollback || record.succeeded.contains(&to.release.digest),
             from: record.current().cloned(),
-            to_bytes: bundle.bytes,
-            release: bundle.spec.clone(),
+            to_bytes: to.bytes,
+            fetch: Fetch::whole(to.stored_bytes),
+            release: to.spec,
             revision: record.revision + 1,
             expect_revision,
             only,
             app,
-            to,
+            to: to.release,
             spec,
-        })
+        }
     }
 
     /// The fleet as the planner wants it.

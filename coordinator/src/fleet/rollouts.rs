@@ -131,7 +131,7 @@ impl Fleet {
         let old = self.rollout(id)?;
         let only = old.left_behind()?;
         let (app, to, spec) = (old.app.clone(), old.to.clone(), old.spec.clone());
-        let mut order = self.order_of(app, Kind::Retry, to, spec, 0, Some(only))?;
+        let mut order = self.order_of(app, Kind::Retry, self.target(&to)?, spec, 0, Some(only));
         order.rollback |= self.rollout(id)?.rollback;
         let plan = self.plan_order(order);
         let reason = if reason.is_empty() { format!("retry of {id}") } else { reason.to_owned() };

@@ -19,6 +19,11 @@ const BUNDLES: usize = 8;
 pub struct ChunkIndex(Vec<Digest>);
 
 impl ChunkIndex {
+    /// All of them.
+    pub fn chunks(&self) -> &[Digest] {
+        &self.0
+    }
+
     /// Whether the bundle holds the chunk.
     pub fn holds(&self, chunk: &Digest) -> bool {
         self.0.binary_search(chunk).is_ok()

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod fleet;
 pub mod index;
 pub mod packed;
+pub mod plan;
 pub mod rollout;
 pub mod show;
 
@@ -39,6 +40,8 @@ pub struct Shared {
     pub objects: Objects,
     /// Chunk lists of bundles.
     pub indexes: Indexes,
+    /// The same for planning, so that a plan makes no host wait for its chunks.
+    pub plan_indexes: Indexes,
     /// Envelopes as they travel to hosts.
     pub packed: PackedEnvelopes,
     /// Ends all streams.
@@ -48,7 +51,14 @@ pub struct Shared {
 impl Shared {
     /// What all services share.
     pub fn new(driver: Driver, objects: Objects, stop: CancellationToken) -> Self {
-        Self { driver, objects, indexes: Indexes::default(), packed: PackedEnvelopes::default(), stop }
+        Self {
+            driver,
+            objects,
+            indexes: Indexes::default(),
+            plan_indexes: Indexes::default(),
+            packed: PackedEnvelopes::default(),
+            stop,
+        }
     }
 }
 

@@ -45,14 +45,19 @@ impl Rollouts {
 #[tonic::async_trait]
 impl RolloutService for Rollouts {
     async fn plan(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Plan>, Status> {
-        let order = order(request.get_ref());
-        let plan = self.0.driver.request(move |fleet| fleet.plan(&order).map(|plan| show::plan(&plan)));
-        Ok(Response::new(plan.await?))
+        let request = request.into_inner();
+        let plan = super::plan::make(&self.0, order(&request), request.proposal).await?;
+        Ok(Response::new(show::plan(&plan)))
     }
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {
         let (who, id) = (who(&request)?, fresh_id()?);
         let request = request.into_inner();
+        if request.proposal.is_some() {
+            return Err(ErrorKind::Invalid.status(
+                "a proposed release can only be planned: push the bundle, then name it as the target",
+            ));
+        }
         let order = order(&request);
         let started = self.0.driver.request(move |fleet| {
             fleet.start(&who, &order, &request.reason, &request.idempotency_key, id).map(show::rollout)

@@ -17,6 +17,9 @@ pub enum ManifestError {
     /// Larger than any manifest may be.
     #[error("the manifest has {0} bytes, at most {MANIFEST_BYTES} are read")]
     TooLarge(usize),
+    /// Not a whole zstd frame.
+    #[error("the manifest cannot be decompressed")]
+    Decompress(#[source] io::Error),
     /// Not JSON of a manifest; also a hostile path, too many entries or trailing bytes.
     #[error("malformed manifest")]
     Malformed(#[source] serde_json::Error),

@@ -4,7 +4,8 @@
 //!
 //! With feature `bundle`:
 //! * [`keys`]: author keys. [`dsse`]: the signed envelope, and the only door from bytes to a manifest that may be
-//!   believed: [`Envelope::verify`]. [`transit`]: the envelope on its way to hosts.
+//!   believed: [`Envelope::verify`]. [`transit`]: the envelope on its way to hosts. [`proposal`]: a manifest alone, on
+//!   its way to be planned with.
 //! * [`chunk`]: cutting, compressing and opening chunks.
 //! * [`tree`]: a directory on disk as entries and chunks, with [`walk`] and [`ignore`].
 //! * [`mod@file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
@@ -23,6 +24,8 @@ pub mod file;
 pub mod ignore;
 #[cfg(feature = "bundle")]
 pub mod keys;
+#[cfg(feature = "bundle")]
+pub mod proposal;
 #[cfg(feature = "bundle")]
 pub mod source;
 #[cfg(feature = "bundle")]

@@ -1880,6 +1880,16 @@ pub struct OrderRequest {
     /// Made by the client, so that a repeated Start is one rollout.
     #[prost(string, tag = "7")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// A release that the coordinator need not have, instead of a target. Plan only; Start refuses it.
+    #[prost(message, optional, tag = "8")]
+    pub proposal: ::core::option::Option<Proposal>,
+}
+/// A release as Plan needs to know it; nothing of it is kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proposal {
+    /// The manifest's canonical bytes as a zstd frame, at most PROPOSAL_BYTES (windlass_proto::limits).
+    #[prost(bytes = "vec", tag = "1")]
+    pub manifest_zstd: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RolloutRequest {

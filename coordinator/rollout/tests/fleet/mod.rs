@@ -11,7 +11,7 @@ use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::plan::{Fleet, FleetHost, HostState, Order};
 use windlass_rollout::state::Way;
-use windlass_rollout::{Kind, Plan, Rollout, Start, make_plan};
+use windlass_rollout::{Fetch, Kind, Plan, Rollout, Start, make_plan};
 
 pub(crate) fn release(n: u8) -> ReleaseRef {
     ReleaseRef {
@@ -73,6 +73,7 @@ pub(crate) fn order(spec: RolloutSpec) -> Order {
         from: Some(release(1)),
         to: release(2),
         to_bytes: 100 << 20,
+        fetch: Fetch::whole(100 << 20),
         release: release_spec(),
         spec,
         revision: 2,
