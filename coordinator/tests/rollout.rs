@@ -5,24 +5,9 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::agent::Agent;
-use harness::{Coordinator, Operator, spec, until};
+use harness::{Coordinator, fleet, spec, until};
 use tonic::Code;
 use windlass_proto::rpc::{self, Outcome, Phase};
-
-async fn fleet(coordinator: &Coordinator, operator: &mut Operator, count: usize) -> Vec<Agent> {
-    let mut agents = Vec::new();
-    for n in 1..=count {
-        let join = operator.token().await;
-        agents.push(Agent::start(&coordinator.agent, &join, &format!("host-{n}")).await);
-    }
-    until("all sessions", async || {
-        let info = operator.fleet.info(rpc::InfoRequest {}).await.unwrap().into_inner();
-        (info.sessions as usize == count).then_some(())
-    })
-    .await;
-    agents
-}
 
 fn outcomes(rollout: &rpc::Rollout) -> Vec<Outcome> {
     rollout.hosts.iter().map(rpc::HostProgress::outcome).collect()

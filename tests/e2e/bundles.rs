@@ -95,3 +95,43 @@ fn an_unchanged_file_is_the_same_file_in_the_next_release() {
     assert_eq!(after.mode() & 0o7777, 0o555);
     fleet.serves(app.port, "1.1");
 }
+
+#[test]
+fn a_plan_changes_nothing_and_may_be_made_again_after_an_edit() {
+    let fleet = fleet::new().hosts(2).up();
+    let app = App::new("web", free_port(2));
+    let file = app.dir().join("web.wlb");
+    let bundles = || fleet.json(&["bundle", "list"])["bundles"].as_array().unwrap().len();
+    let plan = |what: &[&str]| {
+        let spec = app.dir().join("windlass.yaml");
+        let args = [&["plan", "-f", spec.to_str().unwrap(), "-o", "json"], what].concat();
+        fleet.windlass(&args).expect(0).json()
+    };
+    let mut digests = std::collections::BTreeSet::new();
+    for lines in ["version=1.0\n", "version=1.0\nedited=once\n"] {
+        app.configured(lines);
+        let planned = plan(&["--version", "1.0"]);
+        assert!(planned["bytes_to_send"].as_u64().unwrap() > 0, "{planned}");
+        digests.insert(planned["to"]["digest"].to_string());
+    }
+    assert_eq!(digests.len(), 2, "each plan is of the files as they are");
+    build(&fleet, &app, &file).expect(0);
+    assert_eq!(plan(&["--bundle", file.to_str().unwrap()])["to"]["counter"], 7);
+    assert_eq!(bundles(), 0, "a plan registers nothing");
+    assert_eq!(fleet.newest_rollout(), None);
+
+    let path = app.version("1.0");
+    let planned = plan(&["--version", "1.0"]);
+    fleet.deploy(&path, "1.0").expect(0);
+    let stored = fleet.json(&["bundle", "list"])["bundles"][0].clone();
+    assert_eq!(stored["digest"], planned["to"]["digest"], "what was planned is what was deployed");
+
+    let spec = app.configured("version=1.1\n");
+    let next = plan(&["--version", "1.1"])["bytes_to_send"].as_u64().unwrap();
+    assert!((1..1024).contains(&next), "only the changed file is sent, not {next} bytes");
+    let args = ["plan", "-f", spec.to_str().unwrap(), "--version", "1.0"];
+    fleet.windlass(&args).expect(7).says("other contents");
+    let digest = stored["digest"].as_str().unwrap();
+    assert_eq!(plan(&["--bundle", digest])["bytes_to_send"], 0);
+    assert_eq!(bundles(), 1);
+}

@@ -228,6 +228,21 @@ impl Operator {
     }
 }
 
+/// Hosts `host-1` … `host-N` of a fleet that has no others, all connected.
+pub async fn fleet(coordinator: &Coordinator, operator: &mut Operator, count: usize) -> Vec<agent::Agent> {
+    let mut agents = Vec::new();
+    for n in 1..=count {
+        let join = operator.token().await;
+        agents.push(agent::Agent::start(&coordinator.agent, &join, &format!("host-{n}")).await);
+    }
+    until("all sessions", async || {
+        let info = operator.fleet.info(rpc::InfoRequest {}).await.unwrap().into_inner();
+        (info.sessions as usize == count).then_some(())
+    })
+    .await;
+    agents
+}
+
 /// A rollout spec that is quick.
 pub fn spec(max_parallel: u32) -> String {
     serde_json::json!({
