@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use windlass_proto::digest::Digest;
 use windlass_proto::id::OpId;
 use windlass_proto::limits::EVIDENCE_BYTES;
 use windlass_proto::phase::Evidence;
@@ -32,7 +33,9 @@ const KEPT: usize = 50;
 pub struct Scene<'a> {
     /// The application's run directory.
     pub run: &'a RunDir,
-    /// The last checks.
+    /// The release that failed: what is known of another one would mislead.
+    pub release: Digest,
+    /// The last checks, of whichever release.
     pub transcripts: Vec<Transcript>,
     /// Target of `current`.
     pub current: Option<PathBuf>,
@@ -48,7 +51,8 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
     let item =
         |kind: &str, at, text: String| Evidence { kind: kind.to_owned(), at, text: cut(text, ITEM_BYTES) };
     let mut items = Vec::new();
-    if let Some(started) = scene.run.read_started() {
+    // A release that failed before it was started has left the former one's traces there.
+    if let Some(started) = scene.run.read_started().filter(|it| it.release.digest == scene.release) {
         let exited = scene.run.read_exited(&started.mark);
         let state = match &exited {
             None if started.app.lives() => format!("running as pid {}", started.app.pid),
@@ -69,7 +73,8 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
             items.push(Evidence { kind: "log".to_owned(), at: now, text: cut(lines.join("\n"), LOG_BYTES) });
         }
     }
-    items.extend(scene.transcripts.iter().map(|seen| item("probe", seen.at, seen.to_string())));
+    let checks = scene.transcripts.iter().filter(|seen| seen.release == scene.release);
+    items.extend(checks.map(|seen| item("probe", seen.at, seen.to_string())));
     let current = scene.current.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
     items.push(item("link", now, format!("current: {current}")));
     if !scene.link.is_empty() {
@@ -143,6 +148,7 @@ mod tests {
         let run = RunDir(dir.path().into());
         let scene = Scene {
             run: &run,
+            release: Digest::of(b"release"),
             transcripts: vec![],
             current: None,
             link: String::new(),
@@ -151,5 +157,54 @@ mod tests {
         let items = collect(&scene);
         assert_eq!(items[0].text, "current: none");
         assert!(items[1].text.len() <= ITEM_BYTES);
+    }
+
+    #[test]
+    fn what_another_release_left_is_no_evidence() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().into());
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        let id = crate::processes::ProcessId::of(std::process::id()).unwrap();
+        let started = crate::shim::order::Started {
+            shim: id,
+            app: id,
+            boot_id: String::new(),
+            release: windlass_proto::release::ReleaseRef {
+                app: "shop".parse().unwrap(),
+                version: "1.0".parse().unwrap(),
+                digest: old,
+                counter: 1,
+            },
+            mark: String::new(),
+            program: "/bin/true".into(),
+            args: vec![],
+            dir: "/".into(),
+            log: run.log(&old),
+            at: Timestamp(0),
+        };
+        fs::write(run.started(), serde_json::to_vec(&started).unwrap()).unwrap();
+        fs::write(run.log(&old), "hello\n").unwrap();
+        let seen = |release| Transcript {
+            release,
+            probe: crate::probe::ProbeName::Readiness,
+            at: Timestamp(0),
+            took: windlass_proto::time::Span(1),
+            passed: release == old,
+            text: "x".into(),
+        };
+        let transcripts = vec![seen(old), seen(new)];
+        let kinds = |release| {
+            let transcripts = transcripts.clone();
+            let scene =
+                Scene { run: &run, release, transcripts, current: None, link: String::new(), notes: vec![] };
+            let items = collect(&scene).into_iter();
+            items.map(|item| (item.kind, item.text.contains("passed"))).collect::<Vec<_>>()
+        };
+        let item = |kind: &str, passed| (kind.to_owned(), passed);
+        assert_eq!(kinds(new), [item("probe", false), item("link", false)]);
+        assert_eq!(
+            kinds(old),
+            [item("exit", false), item("log", false), item("probe", true), item("link", false)]
+        );
     }
 }

@@ -260,8 +260,8 @@ impl Host {
                 self.write_confirmed(&brief.app, release).await;
                 Ok(None)
             }
-            Effect::FreezeEvidence { op, .. } => {
-                self.freeze(brief, op).await;
+            Effect::FreezeEvidence { op, release } => {
+                self.freeze(brief, op, release.digest).await;
                 Ok(None)
             }
             Effect::Prune { .. } => {

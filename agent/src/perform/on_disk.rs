@@ -71,7 +71,7 @@ impl Host {
         Ok(())
     }
 
-    pub(super) async fn freeze(self: &Arc<Self>, brief: &Brief, op: OpId) {
+    pub(super) async fn freeze(self: &Arc<Self>, brief: &Brief, op: OpId, release: Digest) {
         let (host, brief) = (self.clone(), brief.clone());
         let app = brief.app.clone();
         let frozen = spawn_blocking(move || {
@@ -79,6 +79,7 @@ impl Host {
             let run = host.run_dir(&brief.app);
             let items = evidence::collect(&Scene {
                 run: &run,
+                release,
                 transcripts: brief.transcripts.all(),
                 current: link::current_target(&host.layout, &brief.app).ok().flatten(),
                 link: brief.contact.clone(),

@@ -254,7 +254,14 @@ mod tests {
     }
 
     fn seen(passed: bool) -> Transcript {
-        Transcript { probe: ProbeName::Readiness, at: Timestamp(0), took: Span(1), passed, text: "x".into() }
+        Transcript {
+            release: windlass_proto::digest::Digest::of(b"release"),
+            probe: ProbeName::Readiness,
+            at: Timestamp(0),
+            took: Span(1),
+            passed,
+            text: "x".into(),
+        }
     }
 
     /// Feeds checks at (milliseconds, passed) and returns when which verdict came.

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
+use windlass_proto::digest::Digest;
 use windlass_proto::spec::{PortRef, Probe, ProbeKind};
 use windlass_proto::time::{Span, Timestamp};
 
@@ -67,6 +68,8 @@ impl fmt::Display for ProbeName {
 /// What one check did and saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transcript {
+    /// Which release was checked.
+    pub release: Digest,
     /// Which probe it was.
     pub probe: ProbeName,
     /// When it began, by the wall clock.
@@ -129,7 +132,7 @@ pub async fn check(target: &Target, name: ProbeName, probe: &Probe) -> Transcrip
         Ok(text) => (true, text),
         Err(text) => (false, text),
     };
-    Transcript { probe: name, at, took, passed, text }
+    Transcript { release: target.launch.release.digest, probe: name, at, took, passed, text }
 }
 
 async fn in_time(limit: Duration, check: impl Future<Output = Found>) -> Found {
