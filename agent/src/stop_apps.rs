@@ -53,9 +53,11 @@ pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
         let Some(started) = run.read_started() else { return Ok(Stopped::default()) };
         let Stop { signal, grace } = stop_of(layout, &started);
         let signal = parse_signal(&signal).unwrap_or(nix::sys::signal::Signal::SIGTERM);
-        kill::stop(&run, &started, signal, grace.std())
+        let stopped = kill::stop(&run, &started, signal, grace.std())
             .await
-            .map_err(|source| StopAppsError::Stop { run: run.0.clone(), source })
+            .map_err(|source| StopAppsError::Stop { run: run.0.clone(), source })?;
+        kill::vanished(&started).await;
+        Ok::<_, StopAppsError>(stopped)
     });
     let stopped = runtime.block_on(join_all(stopping));
     let stopped = stopped.into_iter().collect::<Result<Vec<_>, _>>()?;

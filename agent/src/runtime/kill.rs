@@ -99,17 +99,35 @@ pub async fn stop(
         sleep(LOOK).await;
         left = members(started);
     }
-    let deadline = Instant::now() + SHIM_DEADLINE;
-    while same_boot(started) && started.shim.lives() && Instant::now() < deadline {
-        sleep(LOOK).await;
-    }
-    if same_boot(started) {
+    if same_boot(started) && !ended(started.shim, SHIM_DEADLINE).await {
         signal(started.shim, Signal::SIGKILL);
+        // It may be in the middle of a write to a slow disk, and whoever stops the app counts on nothing being left.
+        if !ended(started.shim, KILL_DEADLINE).await {
+            return Err(RuntimeError::Unkillable { pids: vec![started.shim.pid] });
+        }
     }
     if ran {
         tracing::info!(app = %started.release.app, pid = started.app.pid, killed, "application stopped");
     }
     Ok(Stopped { ran, killed, exit: run.read_exited(&started.mark) })
+}
+
+/// Waits until a process has ended, reaped or not; says whether it has.
+async fn ended(process: ProcessId, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    while process.lives() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    !process.lives()
+}
+
+/// Waits until nobody sees the shim of a stopped start any more. Its parent, the host's init, has to reap it: where that
+/// does not, waiting longer would not help.
+pub async fn vanished(started: &Started) {
+    let deadline = Instant::now() + SHIM_DEADLINE;
+    while same_boot(started) && started.shim.stat().is_some() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
 }
 
 fn same_boot(started: &Started) -> bool {
