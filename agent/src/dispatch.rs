@@ -106,7 +106,7 @@ struct Job {
 struct StageJob {
     op: OpId,
     cancel: CancellationToken,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Lanes {
@@ -137,7 +137,8 @@ impl Lanes {
             match effect {
                 Effect::Stage { op, release } => self.stage(state, op, release),
                 Effect::CancelStage { op } => {
-                    if let Some(job) = self.staging.take_if(|job| job.op == op) {
+                    // It is not dropped: it has a half-written directory to remove.
+                    if let Some(job) = self.staging.as_ref().filter(|job| job.op == op) {
                         job.cancel.cancel();
                     }
                 }
@@ -245,7 +246,12 @@ impl Lanes {
         };
         let cancel = CancellationToken::new();
         let (yard, cancelled) = (self.yard.clone(), cancel.clone());
+        let before = self.staging.take();
         let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                before.cancel.cancel();
+                let _ = before.task.await;
+            }
             let Ok(_slot) = yard.slots.clone().acquire_owned().await else { return };
             let _ = yard.found.send(staging(&order, Staging::Started)).await;
             let news = match stage(yard.clone(), order.clone(), cancelled.clone()).await {
@@ -259,7 +265,7 @@ impl Lanes {
                 let _ = yard.found.send(staging(&order, news)).await;
             }
         });
-        self.staging = Some(StageJob { op, cancel, _task: AbortOnDropHandle::new(task) });
+        self.staging = Some(StageJob { op, cancel, task: AbortOnDropHandle::new(task) });
     }
 
     /// Lets what must not be left half done come to its end.
