@@ -9,6 +9,8 @@ use windlass_proto::time::Timestamp;
 
 use crate::durable;
 use crate::layout::Layout;
+use crate::shim::log::former;
+use crate::shim::order::RunDir;
 
 /// Confirmed releases kept besides those that must stay.
 pub const KEEP: usize = 3;
@@ -45,6 +47,33 @@ pub fn prune(layout: &Layout, app: &AppName, digests: &[Digest]) -> io::Result<(
     for digest in digests {
         durable::discard(&layout.release(app, digest), &layout.trash())?;
         tracing::info!(%app, %digest, "release pruned");
+    }
+    Ok(())
+}
+
+/// Logs that stay of releases that are not here any more: the newest, for whoever asks why they failed.
+const LOGS: usize = 4;
+
+/// Removes the logs of all releases but `held` and the [`LOGS`] that were written to last. To be called when no other
+/// release runs.
+pub fn prune_logs(run: &RunDir, held: &[Digest]) -> io::Result<()> {
+    let mut gone = Vec::new();
+    for item in std::fs::read_dir(&run.0)? {
+        let item = item?;
+        let name = item.file_name();
+        let hex = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        let Some(Ok(digest)) = hex.map(|hex| format!("b3:{hex}").parse::<Digest>()) else { continue };
+        if !held.contains(&digest) {
+            gone.push((item.metadata()?.modified()?, digest));
+        }
+    }
+    gone.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, digest) in gone.into_iter().skip(LOGS) {
+        let log = run.log(&digest);
+        match std::fs::remove_file(former(&log)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::remove_file(&log)?,
+        }
     }
     Ok(())
 }
@@ -93,6 +122,25 @@ mod tests {
         assert_eq!(to_prune(&held, Some(digest(3)), Some(digest(2)), &[digest(4)], 0), []);
         assert_eq!(to_prune(&held, Some(digest(1)), Some(digest(1)), &[], 0), [digest(3), digest(4)]);
         assert_eq!(to_prune(&held, None, None, &[], 1), [digest(1), digest(3), digest(4)]);
+    }
+
+    #[test]
+    fn logs_of_releases_that_are_gone_go_but_for_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().into());
+        for number in 0..8 {
+            let log = run.log(&digest(number));
+            for path in [former(&log), log.clone()] {
+                std::fs::write(path, "x").unwrap();
+            }
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number.into());
+            std::fs::File::options().write(true).open(&log).unwrap().set_modified(at).unwrap();
+        }
+        std::fs::write(run.started(), "{}").unwrap();
+        prune_logs(&run, &[digest(0)]).unwrap();
+        let left: Vec<u8> = (0..8).filter(|number| run.log(&digest(*number)).exists()).collect();
+        assert_eq!(left, [0, 4, 5, 6, 7]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2 * left.len() + 1);
     }
 
     proptest! {

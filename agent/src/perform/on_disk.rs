@@ -121,7 +121,12 @@ impl Host {
         if let Err(error) = retain::prune(&self.layout, app, &prunable) {
             tracing::warn!(%app, %error, "releases not pruned");
         }
+        let mut logged = keep.clone();
         drop(keep);
+        logged.extend(held::digests(&self.layout, app));
+        if let Err(error) = retain::prune_logs(&self.run_dir(app), &logged) {
+            tracing::warn!(%app, %error, "logs not pruned");
+        }
         self.remember(rows.into_iter().map(|row| Change::Remove(row.release)).collect());
         if let Err(error) = retain::empty_trash(&self.layout) {
             tracing::warn!(%error, "trash not emptied");

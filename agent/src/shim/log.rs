@@ -21,7 +21,7 @@ pub struct RotatingLog {
 }
 
 /// Where the put-aside part of a log lies.
-fn former(path: &Path) -> PathBuf {
+pub fn former(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     name.into()
