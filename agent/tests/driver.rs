@@ -369,8 +369,9 @@ fn without_a_lease_nothing_is_taken_out() {
         rollback: false,
     })));
     agent.say(Order::Abort { op: op(2), epoch: 1, reason: "enough".into() });
-    let status = agent.until_phase(2, Phase::Failed);
-    assert_eq!((status.fault, status.reason.as_str()), (Some(Fault::Policy), "enough"));
+    let status = agent.until_phase(2, Phase::Idle);
+    assert_eq!((status.outcome, status.fault), (Some(Outcome::Skipped), None));
+    assert_eq!(status.reason, "not touched: enough");
     assert!(!status.phase_times.contains_key(&Phase::Draining));
     assert_eq!(place.current(), Some(one.digest));
     agent.kill();
