@@ -144,6 +144,11 @@ impl Layout {
         self.app(app).join("run")
     }
 
+    /// What the app itself writes; it belongs to the app's user and is never emptied or removed.
+    pub fn app_data(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("data")
+    }
+
     /// An app's directory in the run directory.
     pub fn run_app(&self, app: &AppName) -> PathBuf {
         self.run.join(app.as_str())

@@ -23,6 +23,8 @@ pub struct Values {
     pub release: ReleaseRef,
     /// `{release.dir}`
     pub dir: PathBuf,
+    /// `{data.dir}`
+    pub data: PathBuf,
 }
 
 /// A text whose variables cannot be replaced on this host.
@@ -73,6 +75,7 @@ impl Values {
             Variable::ReleaseVersion => self.release.version.to_string(),
             Variable::ReleaseDigest => self.release.digest.to_string(),
             Variable::ReleaseDir => self.dir.to_string_lossy().into_owned(),
+            Variable::DataDir => self.data.to_string_lossy().into_owned(),
         })
     }
 }
@@ -96,6 +99,7 @@ pub(crate) mod tests {
                 counter: 1,
             },
             dir: "/rel/tree".into(),
+            data: "/data".into(),
         }
     }
 
@@ -109,6 +113,7 @@ pub(crate) mod tests {
             ("v{release.version}", "v1.2"),
             ("{release.digest}", &digest.to_string()),
             ("{release.dir}/x", "/rel/tree/x"),
+            ("{data.dir}/x", "/data/x"),
             ("{{}}", "{}"),
         ] {
             assert_eq!(values().expand(text).as_deref(), Ok(expected));

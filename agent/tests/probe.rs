@@ -94,6 +94,7 @@ fn target(dir: &tempfile::TempDir, port: u16) -> Target {
             },
             dir: dir.path().into(),
             run: RunDir(dir.path().join("run")),
+            data: dir.path().join("data"),
         },
     }
 }

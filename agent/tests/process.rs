@@ -74,6 +74,7 @@ impl Place {
             },
             dir: self.dir.path().join("tree"),
             run: self.run(),
+            data: self.dir.path().join("data"),
         }
     }
 
@@ -113,7 +114,10 @@ fn read_id(path: &Path) -> Option<ProcessId> {
 #[tokio::test]
 async fn an_application_runs_away_from_the_agent() {
     let place = Place::new();
-    let launch = place.launch("env; echo \"args $*\"; pwd; echo done; exec sleep 1000", Span::secs(5));
+    let launch = place.launch(
+        "env; echo \"args $*\"; pwd; echo mine > \"$WINDLASS_DATA/file\"; echo done; exec sleep 1000",
+        Span::secs(5),
+    );
     let started = runtime().start(&launch).await.unwrap().unwrap();
     let stat = started.app.stat().unwrap();
     assert_eq!(
@@ -141,6 +145,8 @@ async fn an_application_runs_away_from_the_agent() {
         assert!(output.iter().any(|l| l == line), "{line} is not in {output:?}");
     }
     assert!(!output.iter().any(|l| l.starts_with("CARGO")), "{output:?}");
+    assert_eq!(fs::read_to_string(launch.data.join("file")).unwrap(), "mine\n");
+    assert_eq!(fs::metadata(&launch.data).unwrap().permissions().mode() & 0o7777, 0o750);
 
     // Starting again finds it instead.
     assert_eq!(runtime().start(&launch).await.unwrap().unwrap(), started);

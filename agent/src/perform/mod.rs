@@ -122,6 +122,7 @@ impl Host {
             spec: manifest.release,
             dir: self.layout.tree(app, digest),
             run: self.run_dir(app),
+            data: self.layout.app_data(app),
         });
         if launches.len() >= LAUNCHES {
             launches.clear();

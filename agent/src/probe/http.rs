@@ -79,7 +79,7 @@ fn judge(target: &Target, probe: &HttpProbe, status: u16, body: &[u8]) -> Result
     let json: serde_json::Value =
         serde_json::from_slice(body).map_err(|_| "the body is not JSON".to_owned())?;
     let Target { host, launch } = target;
-    let values = host.values(&launch.release, &launch.spec, &launch.dir);
+    let values = host.values(launch);
     for (key, expected) in &probe.expect_json {
         let expected = values.expand(expected).map_err(|error| error.to_string())?;
         let found = match json.get(key) {

@@ -1,5 +1,6 @@
 //! What runs an application: the narrow interface that the driver knows, and the runtimes behind it.
 
+mod data;
 pub mod kill;
 pub mod process;
 pub mod statik;
@@ -8,7 +9,7 @@ pub mod user;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,15 +47,16 @@ impl HostContext {
         }
     }
 
-    /// What the variables of a release's spec stand for here. `dir` is the release's tree.
-    pub fn values(&self, release: &ReleaseRef, spec: &ReleaseSpec, dir: &Path) -> Values {
+    /// What the variables of a release's spec stand for here.
+    pub fn values(&self, launch: &Launch) -> Values {
         Values {
             host: self.name.clone(),
             address: self.address,
             labels: self.labels.clone(),
-            ports: spec.ports.clone(),
-            release: release.clone(),
-            dir: dir.to_owned(),
+            ports: launch.spec.ports.clone(),
+            release: launch.release.clone(),
+            dir: launch.dir.clone(),
+            data: launch.data.clone(),
         }
     }
 }
@@ -70,6 +72,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// The application's run directory: `.../apps/APP/run`.
     pub run: RunDir,
+    /// The application's own directory, the same for all its releases: `.../apps/APP/data`.
+    pub data: PathBuf,
 }
 
 /// What stopping came to.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use windlass_proto::spec::Runtime as RuntimeSpec;
 
 use super::surroundings::{Prepared, Surroundings};
-use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, kill};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, kill};
 use crate::pidfd::PidFd;
 use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
 use crate::{clock, file, processes, sockets};
@@ -127,6 +127,7 @@ impl Runtime for ProcessRuntime {
         let order = self.order(launch)?;
         self.check_ports(launch)?;
         file::make_dir(&launch.run.0)?;
+        data::prepare(&launch.data, order.user)?;
         file::keep_reserve(&launch.run.0);
         let started = self.spawn(launch, &order).await?;
         tracing::info!(app = %started.release.app, version = %started.release.version, pid = started.app.pid,

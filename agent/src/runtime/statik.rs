@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use windlass_proto::spec::Runtime as RuntimeSpec;
 
 use super::surroundings::{Prepared, Surroundings};
-use super::{HostContext, Launch, Runtime, RuntimeError, Stopped};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data};
 use crate::command::{self, OneShot};
 use crate::shim::order::{RunDir, Started};
 
@@ -37,6 +37,7 @@ impl Runtime for StaticRuntime {
         let failed = |what: String| RuntimeError::Reload { command: reload.clone(), what };
         let Prepared { program, args } = Prepared::new(&self.host, launch, reload)?;
         let Surroundings { env, user } = Surroundings::new(&self.host, launch)?;
+        data::prepare(&launch.data, user)?;
         let one = OneShot {
             program: &program,
             args: &args,

@@ -22,7 +22,7 @@ pub struct Prepared {
 impl Prepared {
     /// Replaces the variables and finds the program.
     pub fn new(host: &HostContext, launch: &Launch, command: &[String]) -> Result<Self, RuntimeError> {
-        let values = host.values(&launch.release, &launch.spec, &launch.dir);
+        let values = host.values(launch);
         let words = command.iter().map(|word| values.expand(word).map_err(RuntimeError::Variable));
         let mut words = words.collect::<Result<Vec<_>, _>>()?.into_iter();
         let program = words.next().filter(|word| !word.is_empty()).ok_or(RuntimeError::NoCommand)?;
@@ -64,7 +64,7 @@ impl Surroundings {
         set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         set("HOME", run_as.home);
         set("LANG", "C.UTF-8".to_owned());
-        let values = host.values(&launch.release, &launch.spec, &launch.dir);
+        let values = host.values(launch);
         for (key, value) in spec_env {
             set(key, values.expand(value).map_err(RuntimeError::Variable)?);
         }
@@ -73,6 +73,7 @@ impl Surroundings {
         set("WINDLASS_DIGEST", launch.release.digest.to_string());
         set("WINDLASS_HOST", host.name.to_string());
         set("WINDLASS_ADDRESS", host.address.to_string());
+        set("WINDLASS_DATA", launch.data.to_string_lossy().into_owned());
         Ok(Self { env, user: run_as.ids })
     }
 }

@@ -21,6 +21,8 @@ pub enum Variable {
     ReleaseDigest,
     /// `{release.dir}`
     ReleaseDir,
+    /// `{data.dir}`
+    DataDir,
 }
 
 impl fmt::Display for Variable {
@@ -33,6 +35,7 @@ impl fmt::Display for Variable {
             Self::ReleaseVersion => f.write_str("{release.version}"),
             Self::ReleaseDigest => f.write_str("{release.digest}"),
             Self::ReleaseDir => f.write_str("{release.dir}"),
+            Self::DataDir => f.write_str("{data.dir}"),
         }
     }
 }
@@ -52,7 +55,7 @@ pub enum InvalidVariable {
     /// A name that is none of the known ones.
     #[error(
         "unknown variable {{{0}}}: use {{host.name}}, {{host.address}}, {{host.label.X}}, {{port.X}}, \
-         {{release.version}}, {{release.digest}} or {{release.dir}}; write {{{{ for a brace itself"
+         {{release.version}}, {{release.digest}}, {{release.dir}} or {{data.dir}}; write {{{{ for a brace itself"
     )]
     Unknown(String),
     /// `{` without `}`.
@@ -73,6 +76,7 @@ impl Variable {
             "release.version" => Ok(Self::ReleaseVersion),
             "release.digest" => Ok(Self::ReleaseDigest),
             "release.dir" => Ok(Self::ReleaseDir),
+            "data.dir" => Ok(Self::DataDir),
             _ => match (name.strip_prefix("host.label."), name.strip_prefix("port.")) {
                 (Some(key), _) if !key.is_empty() => Ok(Self::HostLabel(key.into())),
                 (_, Some(port)) if !port.is_empty() => Ok(Self::Port(port.into())),
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn only_the_known_names_exist() {
-        for good in ["host.name", "host.label.a.b/c", "port.http", "release.dir"] {
+        for good in ["host.name", "host.label.a.b/c", "port.http", "release.dir", "data.dir"] {
             let variable = Variable::parse(good).unwrap();
             assert_eq!(variable.to_string(), format!("{{{good}}}"));
         }
