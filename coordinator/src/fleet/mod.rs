@@ -3,11 +3,11 @@
 //! Plain data and plain functions: no clock (the driver sets [`Fleet::now`]), no file, no socket. What a function
 //! changes it also writes into [`Changes`]; the driver commits these, and only then sends messages and answers.
 //!
-//! * [`enrolment`], [`tokens`]: how hosts come in. [`hosts`]: their sessions. [`acts`]: what operators do to them.
-//! * [`bundles`]: the index of bundles.
-//! * [`orders`]: from what an operator asks for to a plan. [`rollouts`]: events into the rollout's machine, effects out.
-//! * [`history`]: what succeeded, what failed, where to go back to. [`log`]: the fleet's events.
-//! * [`persist`]: keys, and the way back from disk.
+//! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `acts`: what operators do to them.
+//! * `bundles`: the index of bundles.
+//! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
+//! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events.
+//! * `persist`: keys, and the way back from disk.
 
 mod acts;
 mod bundles;
