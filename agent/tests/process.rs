@@ -429,3 +429,19 @@ async fn the_former_release_starts_again_on_a_full_disk() {
     assert_eq!(find(&launch.run), Some(again));
     runtime().stop(&launch).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_dead_application_left_behind_hears_the_stop_signal() {
+    let place = Place::new();
+    let script = "setsid sh -c 'trap \"exit 0\" TERM; echo $$ > left; while :; do sleep 0.05; done' &\n\
+                  while ! [ -s left ]; do sleep 0.05; done; exit 1";
+    let launch = place.launch(script, Span::secs(30));
+    let started = runtime().start(&launch).await.unwrap().unwrap();
+    until("the application's end", || !started.app.lives()).await;
+    let left = read_id(&place.file("left")).unwrap();
+    assert!(left.lives());
+    let begun = Instant::now();
+    let stopped = runtime().stop(&launch).await.unwrap();
+    assert_eq!((stopped.ran, stopped.killed, left.lives()), (true, 0, false));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it waited for nothing");
+}

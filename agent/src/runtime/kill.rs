@@ -70,7 +70,7 @@ pub fn signal(process: ProcessId, signal: Signal) -> bool {
         .is_ok_and(|fd| process.lives() && pidfd_send_signal(fd, signal).is_ok())
 }
 
-/// Stops a start: `first` to the application's process group, and when `grace` has passed SIGKILL to every member.
+/// Stops a start: `first` to the application's process group, or to all that it left behind when it is gone, and when `grace` has passed SIGKILL to every member.
 pub async fn stop(
     run: &RunDir,
     started: &Started,
@@ -79,7 +79,9 @@ pub async fn stop(
 ) -> Result<Stopped, RuntimeError> {
     let mut left = members(started);
     let ran = !left.is_empty();
-    for member in left.iter().filter(|p| p.group == started.app.pid) {
+    // What the application began apart from its group it ends itself; where it is gone, nobody else would tell them.
+    let group_lives = left.iter().any(|p| p.group == started.app.pid);
+    for member in left.iter().filter(|p| !group_lives || p.group == started.app.pid) {
         signal(member.id, first);
     }
     let patience = Instant::now() + grace;
