@@ -5,6 +5,7 @@ use windlass_proto::id::HostName;
 use windlass_proto::phase::{Outcome, Phase};
 
 use crate::check::names;
+use crate::guard::Blocked;
 use crate::state::{Host, Part, State, Way};
 use crate::turn::{Turn, cut};
 
@@ -63,8 +64,11 @@ impl Turn {
         // Those that fail on the bad release first: `false` sorts before `true`.
         waiting.sort();
         for (_, name) in waiting {
-            if self.r.guard(&name).is_ok() {
-                self.permit(&name);
+            match self.r.guard(&name) {
+                Ok(()) => self.permit(&name),
+                // Used up for all that follow: those that cost nothing came first.
+                Err(Blocked::BackParallel | Blocked::Budget) => break,
+                Err(_) => {}
             }
         }
         let open: Vec<HostName> = self

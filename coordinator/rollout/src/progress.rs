@@ -157,10 +157,15 @@ impl Turn {
                     self.permit(&name);
                     flying = true;
                 }
-                Err(Blocked::Budget | Blocked::LastHealthy) => {
+                Err(blocked @ (Blocked::Budget | Blocked::LastHealthy)) => {
                     let silent = self.r.silence_counts();
                     reasons.insert(if silent { Condition::LostHosts } else { Condition::Budget });
+                    if blocked == Blocked::Budget {
+                        break;
+                    }
                 }
+                // What is used up is so for every host; to ask for each of thousands would take seconds.
+                Err(Blocked::Unconfirmed) => break,
                 Err(_) => {}
             }
         }

@@ -11,11 +11,11 @@ impl Turn {
     /// Sends what the hosts lack: at once when it is new, again after a while.
     pub(crate) fn say(&mut self) {
         let names: Vec<_> = self.r.hosts.keys().cloned().collect();
+        let order = self.r.host_order();
+        let (ttl, reason) = (self.r.spec.host.permit_ttl, self.r.failure.clone());
+        let (to, rollback) = (self.r.to.clone(), self.r.rollback);
         for name in names {
             let wanted = self.r.hosts.get(&name).and_then(|host| self.wanted(host));
-            let order = self.r.host_order();
-            let (ttl, reason) = (self.r.spec.host.permit_ttl, self.r.failure.clone());
-            let (to, rollback) = (self.r.to.clone(), self.r.rollback);
             let Some(host) = self.r.hosts.get_mut(&name) else { continue };
             let Some(what) = wanted else {
                 host.sent = None;
@@ -35,12 +35,13 @@ impl Turn {
                 Said::Assign => {
                     let former = host.former.clone().filter(|_| host.way == Way::Back);
                     let rollback = rollback || former.is_some();
-                    Effect::Assign { host: name, op, release: former.unwrap_or(to), order, rollback }
+                    let release = former.unwrap_or_else(|| to.clone());
+                    Effect::Assign { host: name, op, release, order: order.clone(), rollback }
                 }
                 Said::Permit => Effect::Permit { host: name, op, ttl },
                 Said::Confirm => Effect::Confirm { host: name, op },
                 Said::Abort => {
-                    let reason = if host.overdue { host.reason.clone() } else { reason };
+                    let reason = if host.overdue { host.reason.clone() } else { reason.clone() };
                     Effect::AbortOp { host: name, op, reason }
                 }
             });

@@ -215,10 +215,9 @@ pub(crate) fn waiting_for(r: &Rollout) -> String {
             format!("pause_between {} after batch {}", r.spec.strategy.pause_between, batch + 1)
         }
         State::Progressing { batch, step: BatchStep::Deploying } => {
-            let own = &r.batches[..=batch];
-            let in_batch = |host: &Host| {
-                own.iter().flatten().any(|name| r.hosts.get(name).is_some_and(|h| h.op == host.op))
-            };
+            let own = r.batches[..=batch].iter().flatten().filter_map(|name| Some(&r.hosts.get(name)?.op));
+            let own: BTreeSet<_> = own.collect();
+            let in_batch = |host: &Host| own.contains(&host.op);
             let down = |host: &Host| host.outcome == Some(Outcome::Confirmed) && !host.is_on(&r.to);
             let flying = doing(&|host| host.in_flight());
             if flying.is_empty() {
