@@ -19,13 +19,11 @@ use windlass_proto::version;
 
 use crate::driver::Driver;
 use crate::fleet::record::Facts;
-use crate::fleet::{Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
+use crate::fleet::{APPS, Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
 
 /// The first message must come within this time.
 const HELLO: Duration = Duration::from_secs(10);
-/// Apps of one host.
-const APPS: usize = 500;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 

@@ -9,7 +9,7 @@ use windlass_proto::rpc::ErrorKind;
 
 use super::log::event;
 use super::record::BundleRecord;
-use super::{Fleet, Refusal, persist};
+use super::{Fleet, ROW, Refusal, persist};
 
 impl Fleet {
     /// Bundles of an app, or all, oldest counter first.
@@ -37,6 +37,18 @@ impl Fleet {
             return Ok(known.clone());
         }
         self.version_is_free(release)?;
+        // It goes into the store, whose rows are bounded: one that does not fit would end the coordinator.
+        let size = serde_json::to_vec(&record).map_or(usize::MAX, |row| row.len());
+        if size > ROW {
+            return Err(Refusal::new(
+                ErrorKind::TooMuch,
+                format!(
+                    "the release part of the spec of {} takes {size} bytes; at most {ROW} are kept: move large values \
+                     into files of the bundle",
+                    record.release
+                ),
+            ));
+        }
         let mut entry = event("bundle.pushed", &record.pushed_by, record.release.to_string());
         entry.app = record.release.app.to_string();
         self.changes.put(persist::bundle_key(&record.release.digest), &record);
@@ -139,27 +151,27 @@ impl Fleet {
     }
 
     /// Whether a host has business with a bundle: a rollout that is open, or that the host still works for, names it for
-    /// the host, or the host has it.
+    /// the host, or the host says that it has it and some rollout of that app was ever for the host. A host's word alone
+    /// opens no other app's releases.
     pub fn may_fetch(&self, id: &HostId, digest: &Digest) -> Result<(), Refusal> {
         let host = self.enrolled(id)?;
         let name = &host.record.name;
+        let app = self.bundles.get(digest).map(|bundle| &bundle.release.app);
         let works_for =
             |id| host.statuses.values().any(|s| s.rollout.as_ref() == Some(id) && s.outcome.is_none());
-        let concerned = self.rollouts.values().map(|entry| &entry.rollout);
-        let mut concerned = concerned.filter(|rollout| !rollout.ended() || works_for(&rollout.id));
-        let assigned = concerned.any(|rollout| {
-            rollout.hosts.get(name).is_some_and(|part| {
+        let has = host.statuses.values().any(|status| {
+            let named = [&status.current, &status.confirmed];
+            named.into_iter().flatten().any(|release| release.digest == *digest)
+        });
+        let assigned = self.rollouts.values().map(|entry| &entry.rollout).any(|rollout| {
+            let part = rollout.hosts.get(name).filter(|_| Some(&rollout.app) == app);
+            part.is_some_and(|part| {
                 let former = part.former.as_ref().map(|former| former.digest);
-                rollout.to.digest == *digest || former == Some(*digest)
+                let names = rollout.to.digest == *digest || former == Some(*digest);
+                has || (names && (!rollout.ended() || works_for(&rollout.id)))
             })
         });
-        let has = || {
-            host.statuses.values().any(|status| {
-                let named = [&status.current, &status.confirmed];
-                named.into_iter().flatten().any(|release| release.digest == *digest)
-            })
-        };
-        if assigned || has() {
+        if assigned {
             return Ok(());
         }
         let message = format!("bundle {} is not assigned to host {name}", digest.short());

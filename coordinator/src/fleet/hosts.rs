@@ -11,10 +11,12 @@ use windlass_rollout::Event;
 
 use super::log::event;
 use super::record::{Facts, Failure, HostRecord};
-use super::{Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
+use super::{APPS, Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
 
 /// Texts of hosts are kept and shown; longer ones are cut.
 pub(super) const TEXT: usize = 2000;
+/// Paths of hosts are kept and shown, too; Linux has no longer ones.
+const PATH: usize = 4096;
 /// Labels of one host.
 const LABELS: usize = 64;
 
@@ -212,6 +214,10 @@ impl Fleet {
         if host.statuses.get(&status.app).is_some_and(|known| known.seq > status.seq) {
             return true;
         }
+        if !host.statuses.contains_key(&status.app) && host.statuses.len() >= APPS {
+            tracing::warn!(host = %name, app = %status.app, "the host reports too many apps, this one is not kept");
+            return true;
+        }
         self.keep_status(id, &name, &status);
         for rollout in self.concerned(&name, [&status]) {
             if self.rollouts.get(&rollout).is_some_and(|entry| entry.rollout.app == status.app) {
@@ -227,6 +233,8 @@ impl Fleet {
         status.evidence = Vec::new();
         status.reason = cut(status.reason, TEXT);
         status.detail = cut(status.detail, TEXT);
+        status.attested.exe = cut(status.attested.exe, PATH);
+        status.attested.link = cut(status.attested.link, PATH);
         status.held.truncate(1000);
         self.note_failure(name, &status);
         let Some(host) = self.hosts.get_mut(id) else { return };

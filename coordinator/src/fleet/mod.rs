@@ -52,8 +52,12 @@ pub const LEASE_TTL: Span = Span::secs(10);
 pub const SILENT_AFTER: Span = Span::secs(15);
 /// Events kept.
 pub const EVENTS: usize = 10_000;
-/// Ended rollouts kept.
+/// Ended rollouts kept; an app's newest stays in any case.
 pub const ENDED_ROLLOUTS: usize = 500;
+/// Largest spec that is kept in a row of the store, well below what a transaction takes.
+pub const ROW: usize = 256 * 1024;
+/// Apps of one host.
+pub const APPS: usize = 500;
 /// Messages waiting for one agent; a session that is further behind is closed, and the next one starts from its state.
 pub const SESSION_QUEUE: usize = 64;
 
@@ -203,6 +207,10 @@ impl Fleet {
                 self.watchers.remove(&id);
             } else if let Some(entry) = self.rollouts.get(&id) {
                 watcher.send_replace(crate::rpc::show::rollout(&entry.rollout));
+                // Its readers have the last word; nothing more is to come.
+                if entry.rollout.ended() {
+                    self.watchers.remove(&id);
+                }
             }
         }
         let newest = self.next_event - 1;

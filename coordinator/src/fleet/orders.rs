@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use windlass_proto::id::{AppName, HostName};
 use windlass_proto::release::ReleaseRef;
+use windlass_proto::rpc::ErrorKind;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_rollout::plan::{self, FleetHost, OpenRollout, Order};
 use windlass_rollout::{Fetch, Kind, Plan};
 
 use super::record::BundleRecord;
-use super::{Fleet, HostState, Refusal};
+use super::{Fleet, HostState, ROW, Refusal};
 
 /// An order as it came.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +78,11 @@ impl Fleet {
                 return Err(Refusal::invalid("the order names no release: give a version or a digest"));
             }
         };
+        if text.spec_json.len() > ROW {
+            let size = text.spec_json.len();
+            let message = format!("the rollout part of the spec takes {size} bytes; at most {ROW} are kept");
+            return Err(Refusal::new(ErrorKind::TooMuch, message));
+        }
         let spec = match (text.spec_json.is_empty(), text.rollback) {
             (false, _) => serde_json::from_str(&text.spec_json).map_err(|error| {
                 Refusal::invalid(format!("the rollout part of the spec is not valid: {error}"))

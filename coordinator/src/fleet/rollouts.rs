@@ -267,11 +267,17 @@ impl Fleet {
     }
 
     /// Drops the oldest ended rollouts beyond the bound.
-    fn forget_rollouts(&mut self) {
+    pub(super) fn forget_rollouts(&mut self) {
+        // An app's newest rollout says how to go back and with which order, however long ago it was.
+        let mut newest = std::collections::BTreeMap::new();
+        for rollout in self.rollouts.values().map(|entry| &entry.rollout) {
+            let at = newest.entry(&rollout.app).or_insert(rollout.revision);
+            *at = rollout.revision.max(*at);
+        }
         let mut ended: Vec<(Timestamp, RolloutId)> = self
             .rollouts
             .values()
-            .filter(|entry| entry.rollout.ended())
+            .filter(|entry| entry.rollout.ended() && newest[&entry.rollout.app] != entry.rollout.revision)
             .map(|entry| (entry.rollout.started_at, entry.rollout.id.clone()))
             .collect();
         if ended.len() <= ENDED_ROLLOUTS {

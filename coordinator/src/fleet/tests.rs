@@ -309,3 +309,80 @@ async fn events_and_rollouts_are_bounded() {
     let command = world.fleet.command("operator/ana", "r-none", Event::Resume { by: "operator/ana".into() });
     assert_eq!(command.unwrap_err().kind, ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_hosts_word_alone_opens_no_bundle() {
+    let mut world = World::new(2).await;
+    let own = world.push("1");
+    let secret = ReleaseRef {
+        app: "ledger".parse().unwrap(),
+        digest: Digest::of(b"ledger"),
+        ..world.fleet.bundles[&own.digest].release.clone()
+    };
+    let record = BundleRecord { release: secret.clone(), ..world.fleet.bundles[&own.digest].clone() };
+    world.fleet.add_bundle(record).unwrap();
+    world.roll(&World::order("1", false), "r-1", false).await;
+    let host = world.hosts[0].clone();
+    world.fleet.may_fetch(&host, &own.digest).unwrap();
+    let op = "op".parse().unwrap();
+    let status = world.status(&host, &"r-1".parse().unwrap(), op, &secret, Phase::Confirmed);
+    assert!(world.fleet.report(&host, 1, status));
+    assert_eq!(world.fleet.may_fetch(&host, &secret.digest).unwrap_err().kind, ErrorKind::NotAllowed);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_row_is_refused_or_cut() {
+    let mut world = World::new(1).await;
+    let release = world.push("1");
+    let mut record = world.fleet.bundles[&release.digest].clone();
+    record.release.version = "2".parse().unwrap();
+    record.release.digest = Digest::of(b"2");
+    record.spec.runtime =
+        serde_json::from_value(serde_json::json!({"kind": "process", "command": ["x".repeat(2 << 20)]}))
+            .unwrap();
+    assert_eq!(world.fleet.add_bundle(record).unwrap_err().kind, ErrorKind::TooMuch);
+    let spec_json = format!("{SPEC}{}", " ".repeat(2 << 20));
+    let order = OrderText { spec_json, ..World::order("1", false) };
+    assert_eq!(world.fleet.plan(&order).unwrap_err().kind, ErrorKind::TooMuch);
+    let host = world.hosts[0].clone();
+    for n in 0..super::APPS + 5 {
+        let app = ReleaseRef { app: format!("app-{n}").parse().unwrap(), ..release.clone() };
+        let mut status =
+            world.status(&host, &"r-1".parse().unwrap(), "op".parse().unwrap(), &app, Phase::Idle);
+        status.attested.exe = "x".repeat(if n == 0 { 2 << 20 } else { 1 });
+        assert!(world.fleet.report(&host, 1, status));
+    }
+    assert_eq!(world.fleet.hosts[&host].statuses.len(), super::APPS);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn watchers_end_with_their_rollout_and_the_newest_one_stays() {
+    let mut world = World::new(1).await;
+    world.push("1");
+    let id: RolloutId = "r-1".parse().unwrap();
+    world.fleet.start("operator/ana", &World::order("1", false), "", "", id.clone()).unwrap();
+    let mut seen = world.fleet.watch_rollout("r-1").unwrap();
+    world
+        .fleet
+        .command("operator/ana", "r-1", Event::Abort { by: "ana".into(), reason: String::new() })
+        .unwrap();
+    world.settle().await;
+    assert!(world.fleet.rollouts[&id].rollout.ended());
+    assert!(world.fleet.watchers.is_empty());
+    assert_ne!(seen.borrow_and_update().ended_at_ms, 0, "the reader has the last word");
+    let old = world.fleet.rollouts[&id].rollout.clone();
+    for n in 0..super::ENDED_ROLLOUTS as u64 + 2 {
+        let id: RolloutId = format!("r-other-{n}").parse().unwrap();
+        let mut rollout =
+            windlass_rollout::Rollout { id: id.clone(), app: "other".parse().unwrap(), ..old.clone() };
+        (rollout.revision, rollout.started_at) = (n, old.started_at.after(Span(n + 1)));
+        let entry =
+            super::RolloutEntry { rollout, idempotency_key: String::new(), failures: BTreeMap::new() };
+        world.fleet.rollouts.insert(id, entry);
+    }
+    world.fleet.forget_rollouts();
+    assert!(world.fleet.rollouts.contains_key(&id), "the only one of its app, and the oldest");
+    assert!(!world.fleet.rollouts.contains_key(&"r-other-0".parse::<RolloutId>().unwrap()));
+}
