@@ -19,6 +19,10 @@ use crate::exit::Exit;
 /// Longest that one answer may take: plans of large fleets are made in well under a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Largest answer: a list of rollouts names every host of each, some 200 bytes; the coordinator is trusted with more
+/// than a message of ours may hold.
+const ANSWER: usize = 256 << 20;
+
 /// A connection to a coordinator.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -63,11 +67,10 @@ impl Client {
             tls::connect(&address, tls).await.map_err(|error| unreachable(name, &address, config, error))?;
         Ok(Self {
             bundles: BundleServiceClient::new(channel.clone())
-                .max_decoding_message_size(limits::MESSAGE_BYTES)
+                .max_decoding_message_size(ANSWER)
                 .max_encoding_message_size(limits::MESSAGE_BYTES),
-            rollouts: RolloutServiceClient::new(channel.clone())
-                .max_decoding_message_size(limits::MESSAGE_BYTES),
-            fleet: FleetServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES),
+            rollouts: RolloutServiceClient::new(channel.clone()).max_decoding_message_size(ANSWER),
+            fleet: FleetServiceClient::new(channel).max_decoding_message_size(ANSWER),
             context: name.to_owned(),
             address,
         })

@@ -73,6 +73,22 @@ fn validate_with_many_problems() {
 }
 
 #[test]
+fn a_warning_says_so_once() {
+    let dir = dir();
+    let spec = "apiVersion: windlass/v1\napp: shop\nrelease:\n  files: .\n  runtime: {kind: process, command: [/bin/sh]}\n  ports: {http: 80}\n  probes:\n    readiness: {http: {path: /same, port: http}}\n    liveness: {http: {path: /same, port: http}}\nrollout:\n  targets: {selector: role=app}\n";
+    std::fs::write(dir.path().join("windlass.yaml"), spec).unwrap();
+    let text = shown(dir.path(), &["validate"]);
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains("warning")).collect();
+    assert!(!warnings.is_empty(), "{text}");
+    for line in warnings {
+        assert!(
+            line.starts_with("warning: windlass.yaml:") && line.matches("warning:").count() == 1,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn without_a_context() {
     insta::assert_snapshot!(shown(dir().path(), &["status"]));
 }

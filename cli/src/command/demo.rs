@@ -11,7 +11,7 @@ use crate::demo::story::Story;
 use crate::dev::interrupt::Interrupt;
 use crate::dev::place::Place;
 use crate::dev::programs::Programs;
-use crate::dev::{down, kill_all};
+use crate::dev::{kill_all, stop};
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
@@ -62,10 +62,12 @@ fn show_logs(place: &Place, out: &Output) {
 
 async fn clean(place: &Place, programs: &Programs, dir: &std::path::Path, out: Output) -> Result<()> {
     if place.record().exists()
-        && let Err(error) = down(place, programs, &out).await
+        && let Err(error) = stop(place, programs).await
     {
         kill_all(place);
         return Err(error.hint(format!("rm -r {}    (left for a look)", dir.display())));
     }
-    directory::remove(dir)
+    directory::remove(dir)?;
+    out.step("removed", &format!("the fleet and {}", dir.display()));
+    Ok(())
 }

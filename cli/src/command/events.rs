@@ -30,7 +30,12 @@ pub async fn run(invocation: &Invocation, args: Events) -> Result {
             rollout: args.rollout.clone().unwrap_or_default(),
             limit,
         };
-        let status = match client.fleet.clone().events(request).await {
+        let mut fleet = client.fleet.clone();
+        let answer = tokio::select! {
+            answer = fleet.events(request) => answer,
+            () = interrupt.first() => return Ok(Exit::Interrupted),
+        };
+        let status = match answer {
             Err(status) => status,
             Ok(response) => {
                 let mut stream = response.into_inner();
@@ -66,7 +71,7 @@ pub async fn run(invocation: &Invocation, args: Events) -> Result {
             return Ok(Exit::Done);
         }
         // Whoever follows waits for the coordinator to come back, and misses nothing that it kept.
-        limit = 0;
+        limit = u32::MAX;
         let failure = client.failure(SUBJECT, &status);
         tokio::select! {
             again = retry.wait(&status) => if !again { return Err(failure) },

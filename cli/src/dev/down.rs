@@ -17,6 +17,13 @@ const APPS: Duration = Duration::from_secs(45);
 
 /// Stops the fleet and the apps it runs. Stopping what is stopped changes nothing.
 pub async fn down(place: &Place, programs: &Programs, out: &Output) -> Result<()> {
+    stop(place, programs).await?;
+    out.step("stopped", &format!("the fleet in {}; its state stays", place.dir().display()));
+    Ok(())
+}
+
+/// Like [`down`], without a word: for a caller that goes on with the directory.
+pub async fn stop(place: &Place, programs: &Programs) -> Result<()> {
     FleetRecord::read_existing(place)?;
     let lock = place.lock().await?;
     let mut record = FleetRecord::read_existing(place)?;
@@ -44,7 +51,6 @@ pub async fn down(place: &Place, programs: &Programs, out: &Output) -> Result<()
     record.save(place)?;
     drop(lock);
     if problems.is_empty() {
-        out.step("stopped", &format!("the fleet in {}; its state stays", place.dir().display()));
         return Ok(());
     }
     let error = ExpectedError::failed(format!("not all of the fleet in {} stopped", place.dir().display()));

@@ -21,7 +21,7 @@ pub mod status;
 mod up;
 pub(crate) mod wait;
 
-pub use down::{down, kill_all};
+pub use down::{down, kill_all, stop};
 pub use front::stay;
 pub(crate) use up::connect;
 pub use up::up;

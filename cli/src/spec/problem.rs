@@ -32,8 +32,18 @@ impl Problem {
         self.message == MISSING
     }
 
-    /// One line: `windlass.yaml:3:5: rollout.strategy.type: ...`.
+    /// One line of a list of errors and warnings: `windlass.yaml:3:5: warning: rollout.strategy.type: ...`.
     pub fn render(&self, file: &str, set: &[String]) -> String {
+        let level = if self.level == Level::Warn { "warning: " } else { "" };
+        self.line(file, set, level)
+    }
+
+    /// The same where what is around it says how bad it is.
+    pub fn render_bare(&self, file: &str, set: &[String]) -> String {
+        self.line(file, set, "")
+    }
+
+    fn line(&self, file: &str, set: &[String], level: &str) -> String {
         let place = match self.at.line {
             0 => {
                 let flag = usize::try_from(self.at.column).ok().and_then(|i| set.get(i));
@@ -42,7 +52,6 @@ impl Problem {
             line => format!("{file}:{line}:{}", self.at.column),
         };
         let path = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-        let level = if self.level == Level::Warn { "warning: " } else { "" };
         format!("{place}: {level}{path}{}", self.message)
     }
 }

@@ -53,7 +53,7 @@ pub fn read(args: &SpecFile, scope: Scope) -> Result<Spec> {
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     match Reader::new(args, scope).read(&text, dir) {
         (Some(spec), problems) if problems.iter().all(|p| p.level == Level::Warn) => {
-            let warnings = problems.iter().map(|p| p.render(&file, &args.set)).collect();
+            let warnings = problems.iter().map(|p| p.render_bare(&file, &args.set)).collect();
             Ok(Spec { warnings, ..spec })
         }
         (_, problems) => Err(invalid(&file, &problems, &args.set)),
