@@ -67,6 +67,7 @@ impl Turn {
             return Ok(());
         }
         match status.outcome {
+            Some(Outcome::Skipped) => self.dropped(name)?,
             None => {
                 // Thought lost, and found at work.
                 if host.outcome == Some(Outcome::Lost) {
@@ -93,6 +94,22 @@ impl Turn {
                     Way::Back => self.back(name, outcome)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The host dropped the operation before it had done anything for it.
+    fn dropped(&mut self, name: &HostName) -> Result<(), Refused> {
+        let id = self.r.id.clone();
+        let host = self.host(name)?;
+        match host.part {
+            // It takes part again since: under a new operation, as the old one is over on the host.
+            Part::Stage | Part::Go => host.begin(&id, name, host.way, host.attempt + 1),
+            Part::Abort => {
+                (host.part, host.outcome, host.permit_at) = (Part::Released, None, None);
+                host.touched = host.attempt > 1;
+            }
+            Part::Settled | Part::Released => {}
         }
         Ok(())
     }

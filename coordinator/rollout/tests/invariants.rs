@@ -453,7 +453,8 @@ impl World {
                 self.set(&name, Phase::Confirmed, Some(4000));
             }
             Effect::AbortOp { .. } if mine => match host.phase {
-                Phase::Staging | Phase::Staged | Phase::Draining => {
+                Phase::Staging | Phase::Staged => self.end(&name, Phase::Idle, Outcome::Skipped, None),
+                Phase::Draining => {
                     self.end(&name, Phase::Failed, Outcome::Failed, Some(Fault::Policy));
                 }
                 Phase::Stopping | Phase::Starting | Phase::Verifying | Phase::Trial => {

@@ -127,6 +127,9 @@ fn events(scene: &Scene) -> Vec<(String, Event)> {
     let mut unproven = scene.status(1, Phase::Trial);
     unproven.attested = Attestation::default();
     events.push(("host-1 trial, not attested".into(), Event::HostStatus { host: name(1), status: unproven }));
+    let mut dropped = scene.status(1, Phase::Idle);
+    dropped.outcome = Some(Outcome::Skipped);
+    events.push(("host-1 dropped it untouched".into(), Event::HostStatus { host: name(1), status: dropped }));
     let mut late = scene.status(1, Phase::Reverted);
     late.outcome = Some(Outcome::AlreadyReverted);
     events.push(("host-1 already reverted".into(), Event::HostStatus { host: name(1), status: late }));

@@ -98,7 +98,7 @@ impl World {
             }
             let agent = operation.outcome;
             let agrees = match (own.way, own.part, own.outcome) {
-                (_, Part::Released, _) => agent == Some(Outcome::Failed),
+                (_, Part::Released, _) => matches!(agent, Some(Outcome::Skipped | Outcome::Failed)),
                 (Way::Forward, _, Some(Outcome::Reverted | Outcome::AlreadyReverted)) => {
                     matches!(agent, Some(Outcome::Reverted | Outcome::AlreadyReverted))
                 }
