@@ -245,6 +245,8 @@ impl Driver {
             tracing::info!(app = %name, from = %before, phase = %after, event = shown, "phase");
             app.detail.clear();
         }
+        self.point_confirmed(name, &next.effects);
+        let Some(app) = self.apps.get_mut(name) else { return false };
         let ended = ending(&app.state, &next.state);
         app.state = next.state;
         let redial = next.effects.contains(&Effect::Redial);
@@ -256,6 +258,19 @@ impl Driver {
         }
         self.publish(name, redial);
         true
+    }
+
+    /// The host says "confirmed" only when a boot without an agent would say so too. What fails here is tried again by
+    /// the effect itself.
+    fn point_confirmed(&self, name: &AppName, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::WriteConfirmed { release } = effect else { continue };
+            let pointed =
+                tokio::task::block_in_place(|| self.yard.host.point_confirmed(name, release.as_ref()));
+            if let Err(error) = pointed {
+                tracing::error!(app = %name, error = chain(&error), "confirmed link not written yet");
+            }
+        }
     }
 
     fn publish(&self, name: &AppName, redial: bool) {

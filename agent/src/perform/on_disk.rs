@@ -60,15 +60,24 @@ impl Host {
     }
 
     fn try_write_confirmed(&self, app: &AppName, release: Option<&ReleaseRef>) -> Result<(), LinkError> {
+        self.point_confirmed(app, release)?;
+        if let Some(row) = release.and_then(|release| held::row(&self.layout, app, &release.digest).ok()) {
+            self.remember(vec![Change::Put(row)]);
+        }
+        Ok(())
+    }
+
+    /// Makes the `confirmed` link name this release, or nothing; durable when it returns.
+    pub(crate) fn point_confirmed(
+        &self,
+        app: &AppName,
+        release: Option<&ReleaseRef>,
+    ) -> Result<(), LinkError> {
         let Some(release) = release else { return link::clear_confirmed(&self.layout, app) };
         if link::confirmed(&self.layout, app).ok().flatten() == Some(release.digest) {
             return Ok(());
         }
-        link::set_confirmed(&self.layout, app, &release.digest, clock::wall())?;
-        if let Ok(row) = held::row(&self.layout, app, &release.digest) {
-            self.remember(vec![Change::Put(row)]);
-        }
-        Ok(())
+        link::set_confirmed(&self.layout, app, &release.digest, clock::wall())
     }
 
     pub(super) async fn freeze(self: &Arc<Self>, brief: &Brief, op: OpId, release: Digest) {
