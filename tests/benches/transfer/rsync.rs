@@ -44,7 +44,7 @@ impl Daemon {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/user.pub\nPidFile none\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM {pam}\n\
-             MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\n",
+             MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\nSubsystem sftp internal-sftp\n",
             dir = directory.display(),
             pam = if root { "yes" } else { "no" },
         );
