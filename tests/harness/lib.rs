@@ -5,12 +5,14 @@
 //!
 //! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
+//! * [`needs`] what a test needs of the machine; [`skip`] says that it is not there.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod app;
 pub mod fleet;
 pub mod http;
+pub mod needs;
 pub mod programs;
 pub mod run;
 pub mod wait;
