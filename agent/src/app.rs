@@ -148,6 +148,7 @@ impl App {
         let context = HostContext::new(&settings);
         let link = Link {
             settings: Arc::new(settings),
+            layout: layout.clone(),
             vault,
             boot_id,
             orders: orders_in,

@@ -23,7 +23,7 @@
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
-//! * [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
+//! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
@@ -66,6 +66,7 @@ pub mod staging;
 pub mod stop_apps;
 pub mod storage;
 pub mod store;
+pub mod tail;
 pub mod variables;
 
 use std::process::ExitCode;

@@ -20,6 +20,7 @@ use windlass_agent::config::{self, Settings};
 use windlass_agent::enrol::EnrolError;
 use windlass_agent::exchange::{FromSession, Order, Published};
 use windlass_agent::identity::{Identity, Vault};
+use windlass_agent::layout::Layout;
 use windlass_agent::session::{Bulk, Link, LinkState};
 use windlass_proto::id::HostId;
 use windlass_proto::phase::{AppStatus, Attestation, Phase};
@@ -216,6 +217,7 @@ fn agent(settings: Settings, published: Published) -> Agent {
     let (tell, orders) = mpsc::channel(64);
     let (publish, watched) = watch::channel(published);
     let link = Link {
+        layout: Layout::new(&settings.state_dir, &settings.run_dir).unwrap(),
         vault: Vault::open(&settings.state_dir.join("identity")).unwrap(),
         settings: Arc::new(settings),
         boot_id: "boot".into(),

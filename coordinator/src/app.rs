@@ -188,8 +188,12 @@ impl App {
         let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
         let Self { agents, operators, driver, mut driver_task, shared, pki, stop, driver_stop, epoch } = self;
-        let sessions =
-            Sessions { driver: driver.clone(), objects: shared.objects.clone(), stop: stop.clone() };
+        let sessions = Sessions {
+            driver: driver.clone(),
+            objects: shared.objects.clone(),
+            questions: shared.questions.clone(),
+            stop: stop.clone(),
+        };
         let service = Agents { shared: shared.clone(), pki: pki.clone(), sessions };
         let agent_routes = server().layer(TableLayer).add_service(
             AgentServiceServer::new(service)

@@ -12,6 +12,7 @@
 //! * Start: [`args`], [`config`], [`log`], [`app`]; certificates: [`pki`].
 //! * Doors: [`listen`] (accept loop, TLS, who is calling), [`rpc`] (services; `rpc::auth` is the table of who may call).
 //! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
+//! * [`questions`]: what hosts were asked, and whose answer is waited for.
 //! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence).
 //!
 //! Nothing is sent or answered that is not on disk first. A coordinator that was killed starts from disk with a higher
@@ -28,6 +29,7 @@ pub mod listen;
 pub mod log;
 pub mod objects;
 pub mod pki;
+pub mod questions;
 pub mod rpc;
 pub mod session;
 pub mod store;

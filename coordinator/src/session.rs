@@ -21,6 +21,7 @@ use crate::driver::Driver;
 use crate::fleet::record::Facts;
 use crate::fleet::{APPS, Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
+use crate::questions::Questions;
 
 /// The first message must come within this time.
 const HELLO: Duration = Duration::from_secs(10);
@@ -37,6 +38,8 @@ pub struct Sessions {
     pub driver: Driver,
     /// Where evidence goes.
     pub objects: Objects,
+    /// What hosts were asked.
+    pub questions: Questions,
     /// Ends all sessions.
     pub stop: CancellationToken,
 }
@@ -185,6 +188,10 @@ impl Session {
                 // Evidence first: whoever hears of the failure then finds its reasons.
                 self.sessions.keep_evidence(&id, &status).await;
                 self.sessions.driver.ask(move |fleet| fleet.report(&id, number, bare)).await?
+            }
+            Some(agent_message::Kind::Log(log)) => {
+                self.sessions.questions.answered(&id, log);
+                true
             }
             Some(agent_message::Kind::Hello(_)) => {
                 return Err(ErrorKind::Invalid.status("a session has one hello"));

@@ -51,6 +51,12 @@ pub const PATH_BYTES: usize = 1024;
 /// Evidence frozen before one revert, in all.
 pub const EVIDENCE_BYTES: usize = 256 * 1024;
 
+/// Most lines of an app's output that one answer has.
+pub const LOG_LINES: u32 = 5_000;
+
+/// Most bytes of an app's output that one answer has: a quarter of a message, so that a heartbeat behind it is not late.
+pub const LOG_BYTES: usize = MESSAGE_BYTES / 4;
+
 /// HTTP/2 windows for bulk streams (reference/PERFORMANCE.md: 8M/16M and 256 KiB frames give 2.4 GB/s).
 pub const STREAM_WINDOW: u32 = 8 << 20;
 /// See [`STREAM_WINDOW`].

@@ -6,6 +6,7 @@ mod demo;
 mod development_fleet;
 mod grpc;
 mod kills;
+mod logs;
 mod prometheus;
 mod refusals;
 mod rollouts;

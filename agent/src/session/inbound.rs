@@ -15,7 +15,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str)
 /// An order from a message; `None` for what is none.
 pub fn order(message: Kind) -> Result<Option<Order>, InvalidField> {
     Ok(Some(match message {
-        Kind::Welcome(_) => return Ok(None),
+        Kind::Welcome(_) | Kind::ReadLog(_) => return Ok(None),
         Kind::Lease(_) => Order::Lease,
         Kind::Assign(wire) => Order::Assign(Box::new(assign(wire)?)),
         Kind::Permit(wire) => Order::Permit {

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | [`stream`] | one session, from its greeting to its end |
 //! | [`inbound`] | what a coordinator says, in the domain's types |
+//! | [`reading`] | answers to operators' questions |
 //! | [`renewal`] | a new certificate at half life |
 
 pub mod inbound;
+pub mod reading;
 pub mod renewal;
 pub mod stream;
 
@@ -29,6 +31,7 @@ use crate::config::{JoinTokenSource, Settings};
 use crate::enrol::{self, EnrolError};
 use crate::exchange::{FromSession, Published};
 use crate::identity::{Identity, Vault};
+use crate::layout::Layout;
 
 /// Between two attempts to reach a coordinator. A coordinator that comes back waits 30 s for its hosts, so that the
 /// longest wait is well below that.
@@ -70,6 +73,8 @@ impl LinkState {
 pub struct Link {
     /// The configuration.
     pub settings: Arc<Settings>,
+    /// Names of all paths.
+    pub layout: Layout,
     /// Key and certificate.
     pub vault: Vault,
     /// The kernel's id of this boot.

@@ -19,6 +19,7 @@ use windlass_proto::rpc::{
 use windlass_proto::version;
 use windlass_release::BootTime;
 
+use super::reading::Reading;
 use super::{Link, LinkState, disk, inbound};
 use crate::exchange::{FromSession, Order, Published};
 use crate::{clock, facts};
@@ -117,6 +118,7 @@ pub(super) async fn run(
         orders: link.orders.clone(),
         opened_at,
         redials,
+        reading: Reading::new(link.layout.clone(), sent.up.clone()),
         sent,
         beats: VecDeque::with_capacity(PENDING_LEASES),
         seq: 0,
@@ -180,6 +182,7 @@ struct Session {
     opened_at: BootTime,
     redials: u64,
     sent: Sent,
+    reading: Reading,
     /// Heartbeats without their lease: number and time of sending.
     beats: VecDeque<(u64, BootTime)>,
     seq: u64,
@@ -260,6 +263,10 @@ impl Session {
             let Some(at) = self.beats.iter().position(|(seq, _)| *seq == lease.seq) else { return Ok(()) };
             received_at = self.beats.drain(..=at).next_back().map_or(received_at, |(_, sent)| sent);
             self.last_lease = Instant::now();
+        }
+        if let Kind::ReadLog(asked) = kind {
+            self.reading.answer(asked);
+            return Ok(());
         }
         let order = match inbound::order(kind) {
             Ok(Some(order)) => order,

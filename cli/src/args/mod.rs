@@ -99,6 +99,8 @@ pub enum Command {
     Versions(Versions),
     /// Name the first cause of a host's or a rollout's failure, with its evidence
     Why(Why),
+    /// Show what an app wrote last, on each of its hosts
+    Logs(Logs),
     /// Show who did what and what changed
     Events(Events),
     /// Build, push and inspect bundles
@@ -175,6 +177,19 @@ pub struct Why {
     /// A host's name or a rollout's id
     #[arg(value_name = "HOST|ROLLOUT")]
     pub subject: String,
+}
+
+/// `windlass logs`
+#[derive(Debug, ClapArgs)]
+pub struct Logs {
+    /// The app
+    pub app: String,
+    /// Only this host; may be given again
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// At most so many lines of each host, the newest
+    #[arg(short = 'n', long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub lines: u32,
 }
 
 /// `windlass events`

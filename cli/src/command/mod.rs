@@ -9,6 +9,7 @@ pub mod events;
 pub mod host;
 pub mod init;
 pub mod key;
+pub mod logs;
 pub mod order;
 pub mod plan;
 pub mod rollback;
@@ -36,6 +37,7 @@ pub async fn run(invocation: &Invocation, command: Command) -> Result {
         Command::Rollback(args) => Box::pin(rollback::run(invocation, args)).await,
         Command::Versions(args) => Box::pin(versions::run(invocation, args)).await,
         Command::Why(args) => Box::pin(why::run(invocation, args)).await,
+        Command::Logs(args) => Box::pin(logs::run(invocation, args)).await,
         Command::Events(args) => Box::pin(events::run(invocation, args)).await,
         Command::Bundle(verb) => Box::pin(bundle::run(invocation, verb)).await,
         Command::Rollout(verb) => Box::pin(rollout::run(invocation, verb)).await,

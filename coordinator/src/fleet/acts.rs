@@ -1,7 +1,8 @@
-//! What operators do to hosts: label, cordon, release, remove.
+//! What operators do to hosts: label, cordon, release, remove, ask.
 
 use std::collections::BTreeMap;
 
+use windlass_proto::id::{AppName, HostId};
 use windlass_proto::phase::Phase;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 
@@ -75,6 +76,26 @@ impl Fleet {
             self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
         }
         self.host_changed(who, name, "host.released", message)
+    }
+
+    /// The hosts of these names, or all that have the app: their ids and names.
+    pub fn hosts_with(&self, app: &AppName, names: &[String]) -> Result<Vec<(HostId, String)>, Refusal> {
+        self.known_app(app)?;
+        let named = |host: &Host| (host.record.id.clone(), host.record.name.to_string());
+        if names.is_empty() {
+            return Ok(self.hosts().filter(|host| host.statuses.contains_key(app)).map(named).collect());
+        }
+        names.iter().map(|name| self.host(name).map(named)).collect()
+    }
+
+    /// Asks a host for what an app wrote last.
+    pub fn read_log(&mut self, id: &HostId, read: rpc::ReadLog) -> Result<(), Refusal> {
+        let host = self.enrolled(id)?;
+        if host.session.is_none() || host.is_silent(self.now) {
+            return Err(Refusal::wrong_state("the host is not connected"));
+        }
+        self.changes.sends.push((id.clone(), Message::ReadLog(read)));
+        Ok(())
     }
 
     /// Removes a host for good.

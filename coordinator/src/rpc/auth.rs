@@ -57,6 +57,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/windlass.v1.FleetService/RemoveHost", &[Operator]),
     ("/windlass.v1.FleetService/Versions", &[Operator]),
     ("/windlass.v1.FleetService/Why", &[Operator]),
+    ("/windlass.v1.FleetService/Logs", &[Operator]),
     ("/windlass.v1.FleetService/CreateToken", &[Operator]),
     ("/windlass.v1.FleetService/ListTokens", &[Operator]),
     ("/windlass.v1.FleetService/RevokeToken", &[Operator]),

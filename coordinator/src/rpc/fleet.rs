@@ -12,6 +12,7 @@ use windlass_proto::spec::selector::Selector;
 use windlass_proto::time::Span;
 use windlass_proto::tls::JoinToken;
 
+use super::logs::{self, HostLogs};
 use super::{Shared, app_filter, send, show, stopping, who};
 use crate::driver::Driver;
 use crate::fleet::{EventFilter, Fleet, Refusal};
@@ -166,6 +167,12 @@ impl FleetService for Fleets {
             cause: cause.cause,
             evidence,
         }))
+    }
+
+    type LogsStream = HostLogs;
+
+    async fn logs(&self, request: Request<rpc::LogsRequest>) -> Result<Response<HostLogs>, Status> {
+        logs::logs(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn create_token(

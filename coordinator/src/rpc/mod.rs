@@ -5,6 +5,7 @@ pub mod auth;
 pub mod bundle;
 pub mod fleet;
 pub mod index;
+pub mod logs;
 pub mod packed;
 pub mod plan;
 pub mod rollout;
@@ -25,6 +26,7 @@ use crate::driver::Driver;
 use crate::fleet::Refusal;
 use crate::listen::Caller;
 use crate::objects::{ObjectError, Objects};
+use crate::questions::Questions;
 
 /// Largest message that is decoded.
 pub const DECODE: usize = MESSAGE_BYTES;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub plan_indexes: Indexes,
     /// Envelopes as they travel to hosts.
     pub packed: PackedEnvelopes,
+    /// What hosts were asked.
+    pub questions: Questions,
     /// Ends all streams.
     pub stop: CancellationToken,
 }
@@ -57,6 +61,7 @@ impl Shared {
             indexes: Indexes::default(),
             plan_indexes: Indexes::default(),
             packed: PackedEnvelopes::default(),
+            questions: Questions::default(),
             stop,
         }
     }

@@ -176,7 +176,7 @@ impl Inner {
                 self.epoch = welcome.epoch;
                 (vec![], false)
             }
-            Kind::Lease(_) | Kind::ReleaseQuarantine(_) => (vec![], false),
+            Kind::Lease(_) | Kind::ReleaseQuarantine(_) | Kind::ReadLog(_) => (vec![], false),
             Kind::Assign(assign) => {
                 let release = assign.release.unwrap();
                 let app = release.app.clone();

@@ -338,7 +338,7 @@ pub struct EnrollResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 5")]
     pub kind: ::core::option::Option<agent_message::Kind>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -351,6 +351,8 @@ pub mod agent_message {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "3")]
         Status(super::AppStatus),
+        #[prost(message, tag = "5")]
+        Log(super::AppLog),
     }
 }
 /// First message of a session.
@@ -382,7 +384,7 @@ pub struct Heartbeat {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CoordinatorMessage {
-    #[prost(oneof = "coordinator_message::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "coordinator_message::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 9")]
     pub kind: ::core::option::Option<coordinator_message::Kind>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -403,6 +405,8 @@ pub mod coordinator_message {
         Abort(super::AbortOp),
         #[prost(message, tag = "7")]
         ReleaseQuarantine(super::ReleaseQuarantine),
+        #[prost(message, tag = "9")]
+        ReadLog(super::ReadLog),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -474,6 +478,31 @@ pub struct ReleaseQuarantine {
     pub app: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+/// An operator wants to see what an app wrote last. Changes nothing on the host.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadLog {
+    /// Comes back with the answer.
+    #[prost(uint64, tag = "1")]
+    pub ticket: u64,
+    #[prost(string, tag = "2")]
+    pub app: ::prost::alloc::string::String,
+    /// At most so many lines, the newest.
+    #[prost(uint32, tag = "3")]
+    pub lines: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AppLog {
+    #[prost(uint64, tag = "1")]
+    pub ticket: u64,
+    /// Whose output it is: the release started last.
+    #[prost(message, optional, tag = "2")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    #[prost(string, repeated, tag = "3")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why there are no lines; empty when nothing is wrong.
+    #[prost(string, tag = "4")]
+    pub problem: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchEnvelopeRequest {
@@ -2988,6 +3017,29 @@ pub struct WhyResponse {
     #[prost(message, repeated, tag = "5")]
     pub evidence: ::prost::alloc::vec::Vec<Evidence>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogsRequest {
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    /// Empty: all hosts that have the app.
+    #[prost(string, repeated, tag = "2")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// At most so many lines a host, the newest; 0: 100, at most 5000.
+    #[prost(uint32, tag = "3")]
+    pub lines: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostLog {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    #[prost(string, repeated, tag = "3")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why there are no lines; empty when nothing is wrong.
+    #[prost(string, tag = "4")]
+    pub problem: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateTokenRequest {
     #[prost(btree_map = "string, string", tag = "1")]
@@ -3384,6 +3436,31 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("windlass.v1.FleetService", "Why"));
             self.inner.unary(req, path, codec).await
         }
+        /// What an app wrote last on its hosts: one message a host, in the order of their names.
+        pub async fn logs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LogsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::HostLog>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.FleetService/Logs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.FleetService", "Logs"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn create_token(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateTokenRequest>,
@@ -3556,6 +3633,17 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::WhyRequest>,
         ) -> std::result::Result<tonic::Response<super::WhyResponse>, tonic::Status>;
+        /// Server streaming response type for the Logs method.
+        type LogsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::HostLog, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What an app wrote last on its hosts: one message a host, in the order of their names.
+        async fn logs(
+            &self,
+            request: tonic::Request<super::LogsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::LogsStream>, tonic::Status>;
         async fn create_token(
             &self,
             request: tonic::Request<super::CreateTokenRequest>,
@@ -4052,6 +4140,52 @@ pub mod fleet_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/windlass.v1.FleetService/Logs" => {
+                    #[allow(non_camel_case_types)]
+                    struct LogsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::ServerStreamingService<super::LogsRequest>
+                    for LogsSvc<T> {
+                        type Response = super::HostLog;
+                        type ResponseStream = T::LogsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::logs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LogsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
