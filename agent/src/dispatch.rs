@@ -18,7 +18,7 @@ use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
 
 use crate::backoff::Backoff;
 use crate::held;
-use crate::perform::{Brief, Host, Outcome, chain};
+use crate::perform::{Brief, Host, Outcome, Teller, chain};
 use crate::probe::engine::{self, Sight};
 use crate::probe::{Target, Transcripts};
 use crate::runtime::Launch;
@@ -169,6 +169,7 @@ impl Lanes {
             to: operation.map(|operation| operation.to.clone()),
             reason: operation.map(|operation| operation.reason.clone()).unwrap_or_default(),
             contact: contact.to_owned(),
+            teller: Teller { app: self.app.clone(), found: self.yard.found.clone() },
             transcripts: self.transcripts.clone(),
             keep: self.keep.clone(),
         };

@@ -1,7 +1,8 @@
-//! Taking an application out of traffic and back in.
+//! Taking an application out of traffic and back in, and the ledger of what was in flight meanwhile.
 //!
 //! The hook for load balancers is a file, `apps/APP/run/ready`: there while the application may have traffic. What is
-//! in flight is what the kernel lists: connections on the application's ports at the host's address.
+//! in flight is what the kernel lists: connections that came in through the application's own listening sockets. Each
+//! is known by the kernel's cookie, so that the ledger's sums are of connections and not of looks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,12 +14,17 @@ use windlass_proto::phase::Drained;
 use windlass_proto::spec::OnDrainTimeout;
 
 use crate::file::{self, FileError};
-use crate::runtime::{HostContext, Launch};
-use crate::shim::order::RunDir;
-use crate::sockets::established;
+use crate::processes::ProcessId;
+use crate::runtime::{HostContext, Launch, kill};
+use crate::shim::order::{RunDir, Started};
+use crate::sockets::{self, Cookie, Door};
 
-/// How often connections are counted.
+/// How often connections are counted while they drain.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How often while the application ends: one that closes its last connection and exits at once shall not seem to have
+/// cut it.
+const LOOK_AT_END: Duration = Duration::from_millis(10);
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,45 +35,157 @@ pub enum DrainEnd {
     TimedOut(Drained),
 }
 
-/// Takes the release out of traffic and waits, as its spec says. `progress` gets words for people.
+/// What an application has open, as long as anybody looks.
+#[derive(Debug)]
+pub struct Ledger {
+    doors: Vec<Door>,
+    seen: BTreeSet<Cookie>,
+    open: BTreeSet<Cookie>,
+}
+
+impl Ledger {
+    /// Opens the books: the application's own doors as they are now, which it may shut before its connections end.
+    /// `started` is absent where nothing runs that could own one: then every listener on the release's ports counts.
+    pub fn open(host: &HostContext, launch: &Launch, started: Option<&Started>) -> io::Result<Self> {
+        let ports = launch.spec.ports.values().copied().collect();
+        let mut doors = sockets::doors(host.address, &ports)?;
+        if let (Some(started), false) = (started, doors.is_empty()) {
+            let own: BTreeSet<u64> =
+                kill::members(started).iter().flat_map(|p| sockets::inodes_of(p.id.pid)).collect();
+            doors.retain(|door| own.contains(&door.inode));
+        }
+        let mut ledger = Self { doors, seen: BTreeSet::new(), open: BTreeSet::new() };
+        ledger.look()?;
+        Ok(ledger)
+    }
+
+    /// The processes that have the doors, or all where nobody has one any more: when they are gone, so is what they had
+    /// open. What else the application left behind says nothing of its connections.
+    fn owners(&self, started: Option<&Started>) -> Vec<ProcessId> {
+        let members: Vec<ProcessId> =
+            started.map(kill::members).unwrap_or_default().into_iter().map(|p| p.id).collect();
+        let has_door = |process: &ProcessId| {
+            let inodes = sockets::inodes_of(process.pid);
+            self.doors.iter().any(|door| inodes.contains(&door.inode))
+        };
+        let owners: Vec<ProcessId> = members.iter().copied().filter(has_door).collect();
+        if owners.is_empty() { members } else { owners }
+    }
+
+    /// Counts anew; returns how many are open.
+    fn look(&mut self) -> io::Result<u32> {
+        let mut open = sockets::connections(&self.doors)?;
+        if open.is_empty() {
+            // The kernel gives its table out in pieces, between which it changes: one connection may be missed.
+            open = sockets::connections(&self.doors)?;
+        }
+        self.seen.extend(&open);
+        self.open = open;
+        Ok(self.left())
+    }
+
+    fn left(&self) -> u32 {
+        count(&self.open)
+    }
+
+    /// The sums: what is open now is what would be cut.
+    fn sums(&self) -> Drained {
+        let (in_flight, cut) = (count(&self.seen), self.left());
+        Drained { in_flight, closed: in_flight - cut, cut }
+    }
+}
+
+fn count(connections: &BTreeSet<Cookie>) -> u32 {
+    u32::try_from(connections.len()).unwrap_or(u32::MAX)
+}
+
+/// Takes the release out of traffic and waits, as its spec says. `started` is what runs of it; `progress` gets words for
+/// people, when they change.
 pub async fn drain(
     host: &HostContext,
     launch: &Launch,
+    started: Option<&Started>,
     progress: impl Fn(String),
 ) -> Result<DrainEnd, FileError> {
     withdraw(&launch.run)?;
-    let ports: BTreeSet<u16> = launch.spec.ports.values().copied().collect();
-    let count = || if ports.is_empty() { 0 } else { established(host.address, &ports) };
-    let open = || match count() {
-        // A table read while it changes may miss one.
-        0 => count(),
-        more => more,
-    };
     let settings = &launch.spec.drain;
     let begun = Instant::now();
-    let mut left = open();
-    let mut most = left;
+    let delay_over_at = begun + settings.delay.std();
+    let ends_at = delay_over_at + settings.timeout.std();
+    let mut ledger = Ledger::open(host, launch, started).map_err(|error| uncounted(launch, &error)).ok();
+    let mut told = String::new();
     loop {
-        let delay_over = begun.elapsed() >= settings.delay.std();
-        if delay_over && (left == 0 || begun.elapsed() >= settings.delay.std() + settings.timeout.std()) {
+        let now = Instant::now();
+        let delay_over = now >= delay_over_at;
+        // What cannot be counted is given all the time there is.
+        let left = ledger.as_ref().map_or(1, Ledger::left);
+        if delay_over && (left == 0 || now >= ends_at) {
             break;
         }
-        progress(if delay_over {
-            format!("draining: {left} connections open")
-        } else {
-            format!("draining: waiting {} for load balancers", settings.delay)
-        });
-        let until = begun
-            + if delay_over { settings.delay.std() + settings.timeout.std() } else { settings.delay.std() };
-        sleep(LOOK.min(until.saturating_duration_since(Instant::now()))).await;
-        left = open();
-        most = most.max(left);
+        let words = match (delay_over, &ledger) {
+            (false, _) => format!("draining: waiting {} for load balancers", settings.delay),
+            (true, Some(_)) if left == 1 => "draining: 1 connection open".to_owned(),
+            (true, Some(_)) => format!("draining: {left} connections open"),
+            (true, None) => "draining: connections cannot be counted".to_owned(),
+        };
+        if words != told {
+            progress(words.clone());
+            told = words;
+        }
+        let until = if delay_over { ends_at } else { delay_over_at };
+        sleep(LOOK.min(until.saturating_duration_since(now))).await;
+        if let Some(Err(error)) = ledger.as_mut().map(Ledger::look) {
+            uncounted(launch, &error);
+            ledger = None;
+        }
     }
-    let drained = Drained { in_flight: most, closed: most - left, cut: left };
-    if left > 0 && settings.on_timeout == OnDrainTimeout::Abort {
+    let drained = ledger.as_ref().map(Ledger::sums).unwrap_or_default();
+    if drained.cut > 0 && settings.on_timeout == OnDrainTimeout::Abort {
         return Ok(DrainEnd::TimedOut(Drained { cut: 0, ..drained }));
     }
     Ok(DrainEnd::Drained(drained))
+}
+
+/// Runs `stop`, which ends what `started` is, and counts what it cuts: the connections that were open when the processes
+/// that had them were last seen alive. What ends while they finish their work is not cut.
+pub async fn counting_cuts<T>(
+    host: &HostContext,
+    launch: &Launch,
+    started: Option<&Started>,
+    stop: impl Future<Output = T>,
+) -> (T, u32) {
+    let ledger = started.map(|started| Ledger::open(host, launch, Some(started)));
+    let mut ledger = match ledger {
+        Some(Ok(ledger)) => ledger,
+        Some(Err(error)) => {
+            uncounted(launch, &error);
+            return (stop.await, 0);
+        }
+        None => return (stop.await, 0),
+    };
+    let owners = ledger.owners(started);
+    let mut cut = ledger.left();
+    let watching = async {
+        while cut > 0 {
+            sleep(LOOK_AT_END).await;
+            let Ok(left) = ledger.look() else { return };
+            if !owners.iter().any(|owner| owner.lives()) {
+                return;
+            }
+            cut = left;
+        }
+    };
+    let mut stop = std::pin::pin!(stop);
+    tokio::select! {
+        biased;
+        stopped = &mut stop => return (stopped, cut),
+        () = watching => {}
+    }
+    (stop.await, cut)
+}
+
+fn uncounted(launch: &Launch, error: &io::Error) {
+    tracing::warn!(app = %launch.release.app, %error, "connections cannot be counted by sock_diag");
 }
 
 /// Takes whatever runs out of traffic at once.

@@ -115,9 +115,7 @@ impl Driver {
         match input {
             Input::Session(order) => self.order(order),
             Input::Found(Found { app, finding: Finding::Detail(text) }) => {
-                if let Some(app) = self.apps.get_mut(&app) {
-                    app.detail = text;
-                }
+                self.tell(&app, text);
             }
             Input::Found(Found { app, finding: Finding::Outcome(outcome) }) => {
                 let stepped = self.step(&app, outcome.event);
@@ -271,6 +269,19 @@ impl Driver {
                 tracing::error!(app = %name, error = chain(&error), "confirmed link not written yet");
             }
         }
+    }
+
+    /// New words about what an app is at, between two steps. They are worth no look at the host.
+    fn tell(&mut self, name: &AppName, text: String) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        app.detail.clone_from(&text);
+        self.published.send_if_modified(|published| match published.apps.get_mut(name) {
+            Some(status) if status.detail != text => {
+                Arc::make_mut(status).detail = text;
+                true
+            }
+            _ => false,
+        });
     }
 
     fn publish(&self, name: &AppName, redial: bool) {

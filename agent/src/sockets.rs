@@ -1,61 +1,102 @@
-//! TCP sockets of this host as /proc/net/tcp and tcp6 list them: who holds a port, how many connections are open.
+//! TCP sockets of this host, asked of the kernel by sock_diag(7): who holds a port, which connections are open on it.
+//!
+//! A netlink request per port and family, which the kernel filters; /proc/net/tcp would give out all sockets of the host
+//! as text. The kernel answers within the call, so nothing here waits.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::IpAddr;
 
-const ESTABLISHED: &str = "01";
-const LISTEN: &str = "0A";
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_sys::Socket as Netlink;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-/// One line of a table.
+/// One answer of the kernel is at most this long, whatever the host has open.
+const ANSWER_BYTES: usize = 32 * 1024;
+
+/// The kernel's number of a socket, never given twice in one boot.
+pub type Cookie = [u8; 8];
+
+/// A socket as the kernel tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Socket<'a> {
+struct Socket {
+    cookie: Cookie,
+    /// Its own address; an IPv4 one where it is an IPv4 connection of an IPv6 socket.
     address: IpAddr,
-    port: u16,
-    remote: &'a str,
-    state: &'a str,
     inode: u64,
 }
 
-/// Calls `each` for all sockets. The tables are read by line: on a busy host they have many megabytes.
-fn for_each(mut each: impl FnMut(Socket<'_>)) {
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let Ok(file) = fs::File::open(table) else { continue };
-        let mut reader = BufReader::with_capacity(64 * 1024, file);
-        let mut line = String::new();
-        while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
-            if let Some(socket) = parse(&line) {
-                each(socket);
-            }
-            line.clear();
+/// A listening socket, through which connections come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Door {
+    /// What it is bound to; unspecified for all addresses.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// What /proc/PID/fd shows of it.
+    pub inode: u64,
+}
+
+/// All TCP sockets in these states whose own port is `port`.
+fn ask(port: u16, states: &StateFlags) -> io::Result<Vec<Socket>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        match ask_family(family, port, states, &mut found) {
+            // A kernel without IPv6 has no IPv6 sockets.
+            Err(error) if family == AF_INET6 && error.kind() == io::ErrorKind::NotFound => {}
+            asked => asked?,
         }
     }
+    Ok(found)
 }
 
-fn parse(line: &str) -> Option<Socket<'_>> {
-    let mut fields = line.split_ascii_whitespace();
-    let (address, port) = fields.nth(1)?.split_once(':')?;
-    let remote = fields.next()?;
-    let state = fields.next()?;
-    let inode = fields.nth(5)?.parse().ok()?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some(Socket { address: parse_address(address)?, port, remote, state, inode })
-}
-
-/// The kernel prints each 32-bit word as a number of the host's byte order.
-fn parse_address(hex: &str) -> Option<IpAddr> {
-    let words = |hex: &str| -> Option<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(16);
-        for at in (0..hex.len()).step_by(8) {
-            bytes.extend(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-        }
-        Some(bytes)
+fn ask_family(family: u8, port: u16, states: &StateFlags, found: &mut Vec<Socket>) -> io::Result<()> {
+    let mut netlink = Netlink::new(NETLINK_SOCK_DIAG)?;
+    netlink.bind_auto()?;
+    // An answer that is not there is an error and no reason to wait.
+    netlink.set_non_blocking(true)?;
+    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    let request = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: states.clone(),
+        socket_id: SocketId { source_port: port, ..socket_id },
     };
-    match hex.len() {
-        8 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(words(hex)?).ok()?).into()),
-        32 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(words(hex)?).ok()?).to_canonical()),
-        _ => None,
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    netlink.send(&bytes, 0)?;
+    let mut buffer = vec![0; ANSWER_BYTES];
+    loop {
+        let length = netlink.recv(&mut &mut buffer[..], 0)?;
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            let answer = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(malformed)?;
+            match answer.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) => {
+                    let id = &socket.header.socket_id;
+                    // The kernel is asked for this port only; an old one may not listen.
+                    if id.source_port == port {
+                        let address = id.source_address.to_canonical();
+                        found.push(Socket { cookie: id.cookie, address, inode: socket.header.inode.into() });
+                    }
+                }
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            let next = (answer.header.length as usize).next_multiple_of(4);
+            rest = rest.get(next..).unwrap_or_default();
+        }
     }
 }
 
@@ -64,22 +105,50 @@ fn covers(bound: IpAddr, address: IpAddr) -> bool {
     bound.is_unspecified() || bound == address
 }
 
+/// The listening sockets that take what comes to these ports of this address.
+pub fn doors(address: IpAddr, ports: &BTreeSet<u16>) -> io::Result<Vec<Door>> {
+    let mut doors = Vec::new();
+    for port in ports {
+        let sockets = ask(*port, &StateFlags::LISTEN)?.into_iter();
+        let ours = sockets.filter(|socket| covers(socket.address, address));
+        doors.extend(ours.map(|Socket { address, inode, .. }| Door { address, port: *port, inode }));
+    }
+    Ok(doors)
+}
+
+/// The open connections that came in through these doors, those that wait to be accepted among them. One that its peer
+/// has closed is not: hardly any client closes one direction only, and one that has given up holds up nothing.
+pub fn connections(doors: &[Door]) -> io::Result<BTreeSet<Cookie>> {
+    let mut found = BTreeSet::new();
+    let ports: BTreeSet<u16> = doors.iter().map(|door| door.port).collect();
+    for port in ports {
+        let through = |address| doors.iter().any(|door| door.port == port && covers(door.address, address));
+        let sockets =
+            ask(port, &StateFlags::ESTABLISHED)?.into_iter().filter(|socket| through(socket.address));
+        found.extend(sockets.map(|socket| socket.cookie));
+    }
+    Ok(found)
+}
+
+/// The sockets that a process has open, by inode; none when it is not ours to see.
+pub fn inodes_of(pid: u32) -> BTreeSet<u64> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let inode = |link: std::path::PathBuf| {
+        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+    };
+    fds.filter_map(|fd| fs::read_link(fd.path()).ok()).filter_map(inode).collect()
+}
+
 /// Who listens on a port of this address, in words; `None` when it is free.
 pub fn holder(address: IpAddr, port: u16) -> Option<String> {
-    let mut inodes = BTreeSet::new();
-    for_each(|socket| {
-        if socket.state == LISTEN && socket.port == port && covers(socket.address, address) {
-            inodes.insert(socket.inode);
-        }
-    });
-    if inodes.is_empty() {
+    // Where the kernel does not tell, the application finds out when it binds.
+    let doors = doors(address, &BTreeSet::from([port])).ok()?;
+    if doors.is_empty() {
         return None;
     }
-    let names: BTreeSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let holds = |pid: u32| {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        fds.filter_map(|fd| fs::read_link(fd.path()).ok())
-            .any(|link| link.to_str().is_some_and(|link| names.contains(link)))
+        let inodes = inodes_of(pid);
+        doors.iter().any(|door| inodes.contains(&door.inode))
     };
     let holder = crate::processes::all().into_iter().map(|p| p.id.pid).find(|pid| holds(*pid));
     Some(holder.map_or_else(
@@ -91,47 +160,56 @@ pub fn holder(address: IpAddr, port: u16) -> Option<String> {
     ))
 }
 
-/// Connections open on these ports of this address. The kernel gives the table out in pieces, between which it may
-/// change: so one connection may be listed twice, which is seen here, or not at all, which a second look shows.
-pub fn established(address: IpAddr, ports: &BTreeSet<u16>) -> u32 {
-    let mut found = BTreeSet::new();
-    for_each(|socket| {
-        if socket.state == ESTABLISHED && ports.contains(&socket.port) && socket.address == address {
-            found.insert((socket.port, socket.remote.to_owned()));
-        }
-    });
-    u32::try_from(found.len()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
 
     use super::*;
 
-    #[test]
-    fn lines_are_understood() {
-        let line =
-            "   0: 0101007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 4711 1 f 100";
-        let socket = parse(line).unwrap();
-        assert_eq!((socket.port, socket.state, socket.inode), (8080, LISTEN, 4711));
-        if cfg!(target_endian = "little") {
-            assert_eq!(socket.address, IpAddr::from([127, 0, 1, 1]));
-        }
-        assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
+    fn open_on(address: IpAddr, port: u16) -> usize {
+        connections(&doors(address, &BTreeSet::from([port])).unwrap()).unwrap().len()
     }
 
     #[test]
     fn a_listener_and_its_connections_are_seen() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let ports = BTreeSet::from([address.port()]);
         let holder = holder(address.ip(), address.port()).unwrap();
         assert!(holder.contains(&format!("process {}", std::process::id())), "{holder}");
         assert_eq!(super::holder([127, 0, 0, 9].into(), address.port()), None);
-        assert_eq!(established(address.ip(), &ports), 0);
-        let _client = TcpStream::connect(address).unwrap();
-        assert_eq!(established(address.ip(), &ports), 1);
+        let doors = doors(address.ip(), &BTreeSet::from([address.port()])).unwrap();
+        assert!(inodes_of(std::process::id()).contains(&doors[0].inode));
+        assert_eq!(connections(&doors).unwrap().len(), 0);
+        let client = TcpStream::connect(address).unwrap();
+        let gone = TcpStream::connect(address).unwrap();
+        gone.shutdown(Shutdown::Both).unwrap();
+        let waiting = connections(&doors).unwrap();
+        assert_eq!(waiting.len(), 1, "not accepted yet, and in flight all the same");
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(connections(&doors).unwrap(), waiting, "the same connection");
         drop(listener);
+        assert_eq!(connections(&doors).unwrap(), waiting, "the door is shut, who is in stays in");
+        drop((accepted, client));
+        assert_eq!(connections(&doors).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn connections_of_many_sockets_and_families_are_each_counted_once() {
+        let Ok(listener) = TcpListener::bind("[::]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        let four: Vec<_> = (0..100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        let six: Vec<_> = (0..5).filter_map(|_| TcpStream::connect(("::1", port)).ok()).collect();
+        let accepted: Vec<_> = (0..four.len() + six.len()).map(|_| listener.accept().unwrap()).collect();
+        assert_eq!(open_on([127, 0, 0, 1].into(), port), accepted.len(), "IPv4 on an IPv6 socket is IPv4");
+        // Another listener on the same port of another address is another door.
+        assert_eq!(connections(&[Door { address: [127, 0, 0, 9].into(), port, inode: 0 }]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn clients_ports_are_no_doors() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let local = client.local_addr().unwrap();
+        assert_eq!(open_on(local.ip(), local.port()), 0);
     }
 }

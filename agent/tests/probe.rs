@@ -267,14 +267,14 @@ async fn a_drain_waits_for_connections_and_counts_what_is_cut() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(one);
     };
-    let (end, ()) = tokio::join!(drain(&host, &launch, |_| ()), closing);
+    let (end, ()) = tokio::join!(drain(&host, &launch, None, |_| ()), closing);
     assert_eq!(end.unwrap(), DrainEnd::Drained(Drained { in_flight: 1, closed: 1, cut: 0 }));
 
     launch.spec.drain.timeout = Span(300);
     let _two = connect().await;
-    let end = drain(&host, &launch, |_| ()).await.unwrap();
+    let end = drain(&host, &launch, None, |_| ()).await.unwrap();
     assert_eq!(end, DrainEnd::TimedOut(Drained { in_flight: 1, closed: 0, cut: 0 }));
     launch.spec.drain.on_timeout = OnDrainTimeout::Continue;
-    let end = drain(&host, &launch, |_| ()).await.unwrap();
+    let end = drain(&host, &launch, None, |_| ()).await.unwrap();
     assert_eq!(end, DrainEnd::Drained(Drained { in_flight: 1, closed: 0, cut: 1 }));
 }

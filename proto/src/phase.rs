@@ -113,14 +113,15 @@ words! {
     }
 }
 
-/// What a drain saw.
+/// What was in flight while a host changed: counted from the begin of the drain to the end of the old release, and, where
+/// the new release went back, what that had open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
-    /// Connections in flight when the drain began.
+    /// Connections seen.
     pub in_flight: u32,
     /// Those that ended by themselves.
     pub closed: u32,
-    /// Those that were cut at the time-out.
+    /// Those that were open when the release that had them ended: an upper bound, by the time between two looks.
     pub cut: u32,
 }
 

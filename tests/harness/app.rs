@@ -12,6 +12,12 @@ pub struct App {
     pub name: String,
     /// Where it listens on every host.
     pub port: u16,
+    /// `release.drain`.
+    pub drain: String,
+    /// `release.probes.liveness`, as far as it is not the usual.
+    pub liveness: String,
+    /// What readiness expects of the answer, as `, expect_json: {version: "{release.version}"}`.
+    pub expect: String,
     /// `rollout.strategy` and what follows, indented by two.
     pub rollout: String,
 }
@@ -24,7 +30,15 @@ impl App {
         std::fs::copy(fixture_app(), dir.path().join("files/app")).unwrap();
         let rollout = "  strategy: { batches: [1, 3, 100%], max_unavailable: 2, min_healthy_time: 300ms, \
              healthy_deadline: 20s, progress_deadline: 60s }\n  host: { confirm_timeout: 5s }\n";
-        Self { dir, name: name.into(), port, rollout: rollout.into() }
+        Self {
+            dir,
+            name: name.into(),
+            port,
+            drain: "{ timeout: 1s }".into(),
+            liveness: "period: 1s, timeout: 1s".into(),
+            expect: String::new(),
+            rollout: rollout.into(),
+        }
     }
 
     /// The spec's path, with the app configured by lines of `key=value`.
@@ -41,9 +55,9 @@ release:
   ports: {{ http: {port} }}
   probes:
     startup:   {{ http: {{path: /health, port: http}}, period: 100ms, timeout: 1s, failure_threshold: 50 }}
-    readiness: {{ http: {{path: /ready, port: http}}, period: 200ms, timeout: 1s, failure_threshold: 3 }}
-    liveness:  {{ http: {{path: /health, port: http}}, period: 1s, timeout: 1s }}
-  drain: {{ timeout: 1s }}
+    readiness: {{ http: {{path: /ready, port: http{expect}}}, period: 200ms, timeout: 1s, failure_threshold: 3 }}
+    liveness:  {{ http: {{path: /health, port: http}}, {liveness} }}
+  drain: {drain}
   stop: {{ grace: 3s }}
 rollout:
   targets: {{ selector: "role=app" }}
@@ -51,6 +65,9 @@ rollout:
             name = self.name,
             port = self.port,
             rollout = self.rollout,
+            drain = self.drain,
+            liveness = self.liveness,
+            expect = self.expect,
         );
         let path = self.dir().join("windlass.yaml");
         std::fs::write(&path, spec).unwrap();

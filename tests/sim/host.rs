@@ -259,7 +259,7 @@ impl Host {
         match effect {
             Effect::Drain { .. } => done(Done::Drained(Drained { in_flight: 2, closed: 2, cut: 0 })),
             Effect::Undrain { .. } => done(Done::Undrained),
-            Effect::Stop { .. } => done(Done::Stopped),
+            Effect::Stop { .. } => done(Done::Stopped { cut: 0 }),
             Effect::Switch { .. } => done(Done::Switched),
             Effect::Start { release } if self.nature(release) == Nature::DoesNotStart => {
                 Event::Failed { turn, fault: Fault::App, reason: "exec format error".into() }

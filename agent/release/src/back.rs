@@ -129,7 +129,10 @@ impl Machine {
     pub(crate) fn revert_done(&mut self, done: &Done) -> Result<(), Refused> {
         let Progress::Reverting { step, .. } = self.state.progress else { return Err(self.not_now()) };
         match (step, done) {
-            (RevertStep::Stopping, Done::Stopped) => self.revert_stopped(),
+            (RevertStep::Stopping, Done::Stopped { cut }) => {
+                self.note_cut(*cut);
+                self.revert_stopped();
+            }
             (RevertStep::Switching, Done::Switched) => {
                 self.state.current = self.state.confirmed.clone();
                 match self.state.current.clone() {

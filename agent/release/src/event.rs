@@ -131,7 +131,10 @@ pub enum Done {
     /// Of `Undrain`.
     Undrained,
     /// Of `Stop`: no process of the app is left.
-    Stopped,
+    Stopped {
+        /// Connections that were open when it ended.
+        cut: u32,
+    },
     /// Of `Switch`: the link is durable as asked.
     Switched,
     /// Of `Start`: the process exists (or existed already).

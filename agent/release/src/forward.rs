@@ -1,6 +1,6 @@
 //! From the permit to the trial.
 
-use windlass_proto::phase::Fault;
+use windlass_proto::phase::{Drained, Fault};
 use windlass_proto::spec::OnContactLost;
 use windlass_proto::time::Span;
 
@@ -33,10 +33,12 @@ impl Machine {
             (Progress::Draining { .. }, Done::DrainTimedOut(drained)) => {
                 self.note_drained(drained);
                 let left = drained.in_flight.saturating_sub(drained.closed);
-                self.undrain(Fault::App, &format!("{left} connections outlived the drain"));
+                let noun = if left == 1 { "connection" } else { "connections" };
+                self.undrain(Fault::App, &format!("{left} {noun} outlived the drain"));
             }
-            (Progress::Stopping { healthy_by }, Done::Stopped) => {
+            (Progress::Stopping { healthy_by }, Done::Stopped { cut }) => {
                 let healthy_by = *healthy_by;
+                self.settle_drained(cut);
                 self.enter(Progress::Switching { healthy_by });
                 self.ask(Effect::Switch { to: Some(to) });
             }
@@ -77,9 +79,28 @@ impl Machine {
         Ok(())
     }
 
-    fn note_drained(&mut self, drained: windlass_proto::phase::Drained) {
+    fn note_drained(&mut self, drained: Drained) {
         if let Some(operation) = &mut self.state.operation {
             operation.drained = Some(drained);
+        }
+    }
+
+    /// What ended while the old release finished its work was not cut after all; what came late was.
+    fn settle_drained(&mut self, cut: u32) {
+        if let Some(operation) = &mut self.state.operation {
+            let closed = operation.drained.map_or(0, |drained| drained.closed);
+            let in_flight = operation.drained.map_or(0, |drained| drained.in_flight);
+            let in_flight = in_flight.max(closed.saturating_add(cut));
+            operation.drained = Some(Drained { in_flight, closed: in_flight - cut, cut });
+        }
+    }
+
+    /// What a release that goes back had open, on top of what the drain saw: nobody waits for it.
+    pub(crate) fn note_cut(&mut self, more: u32) {
+        if let Some(operation) = self.state.operation.as_mut().filter(|_| more > 0) {
+            let drained = operation.drained.get_or_insert_default();
+            drained.in_flight = drained.in_flight.saturating_add(more);
+            drained.cut = drained.cut.saturating_add(more);
         }
     }
 
@@ -109,7 +130,7 @@ impl Machine {
                 let (healthy_by, smoke_passed) = (*healthy_by, *smoke_passed);
                 let ready_since = Some(self.now.boot);
                 self.enter(Progress::Verifying { healthy_by, ready_since, smoke_passed });
-                self.complain("");
+                self.complain_of_the_past();
                 if smoke_passed {
                     self.admit_if_healthy();
                 } else {
@@ -135,6 +156,15 @@ impl Machine {
             _ => return Err(self.not_now()),
         }
         Ok(())
+    }
+
+    /// Ready again: what it complained of stays on record, for one that flaps never says it at the deadline.
+    fn complain_of_the_past(&mut self) {
+        const BEFORE: &str = "not ready before: ";
+        let complaint = self.state.operation.as_ref().map(|op| op.complaint.clone()).unwrap_or_default();
+        if !complaint.is_empty() && !complaint.starts_with(BEFORE) {
+            self.complain(&format!("{BEFORE}{complaint}"));
+        }
     }
 
     fn admit_if_healthy(&mut self) {

@@ -85,7 +85,7 @@ impl Machine {
             Progress::Undraining { .. } => self.undrain_done(&done),
             Progress::Reverting { .. } => self.revert_done(&done),
             // Out of service now: the report changes.
-            Progress::Quarantined if done == Done::Stopped => Ok(()),
+            Progress::Quarantined if matches!(done, Done::Stopped { .. }) => Ok(()),
             Progress::Quarantined => Err(self.not_now()),
             _ => self.supervision_done(&done),
         }

@@ -41,7 +41,7 @@ impl Machine {
                 self.ask(Effect::Probe { release, checks: Checks::Startup });
             }
             (Supervision::Up { .. }, Done::Admitted) => {}
-            (Supervision::Stopping, Done::Stopped) => self.start_later(),
+            (Supervision::Stopping, Done::Stopped { .. }) => self.start_later(),
             _ => return Err(self.not_now()),
         }
         Ok(())

@@ -81,7 +81,7 @@ fn event(kind: usize, state: &State, boot: u64) -> Event {
         7 => done(Done::Drained(drained)),
         8 => done(Done::DrainTimedOut(drained)),
         9 => done(Done::Undrained),
-        10 => done(Done::Stopped),
+        10 => done(Done::Stopped { cut: 0 }),
         11 => done(Done::Switched),
         12 => done(Done::Started),
         13 => done(Done::SmokePassed),

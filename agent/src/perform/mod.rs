@@ -7,6 +7,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use windlass_proto::digest::Digest;
@@ -16,6 +17,7 @@ use windlass_proto::release::ReleaseRef;
 use windlass_release::{Done, Effect, Event, Observed, State};
 
 use crate::attest;
+use crate::dispatch::{Finding, Found};
 use crate::drain::{self, DrainEnd};
 use crate::evidence;
 use crate::held::{self, HeldError};
@@ -59,6 +61,22 @@ pub struct Outcome {
     pub process: Option<Box<Started>>,
 }
 
+/// Takes words for people while an effect is at work.
+#[derive(Debug, Clone)]
+pub struct Teller {
+    /// Of this app.
+    pub app: AppName,
+    /// To the driver.
+    pub found: mpsc::Sender<Found>,
+}
+
+impl Teller {
+    /// Passes the words on; drops them where the driver is busy, for newer ones follow.
+    fn tell(&self, words: String) {
+        let _ = self.found.try_send(Found { app: self.app.clone(), finding: Finding::Detail(words) });
+    }
+}
+
 /// What the effects of one step have in common.
 #[derive(Debug, Clone)]
 pub struct Brief {
@@ -72,6 +90,8 @@ pub struct Brief {
     pub reason: String,
     /// The contact with the coordinator, in words.
     pub contact: String,
+    /// For words about what is being done.
+    pub teller: Teller,
     /// The app's last probe checks.
     pub transcripts: Arc<Transcripts>,
     /// What retention must leave, as the newest state has it.
@@ -210,7 +230,9 @@ impl Host {
                     spawn_blocking(move || held::verify(&host.layout, &to.app, &to.digest)).await??;
                 }
                 let launch = self.loaded(release).await?;
-                match drain::drain(&self.context, &launch, |_| {}).await? {
+                let started = self.runtimes.of(&launch.spec.runtime).find(&launch.run);
+                let told = |words| brief.teller.tell(words);
+                match drain::drain(&self.context, &launch, started.as_ref(), told).await? {
                     DrainEnd::Drained(drained) => done(Done::Drained(drained)),
                     DrainEnd::TimedOut(drained) => done(Done::DrainTimedOut(drained)),
                 }
@@ -222,8 +244,13 @@ impl Host {
             }
             Effect::Stop { release } => {
                 let launch = self.loaded(release).await?;
-                self.runtimes.of(&launch.spec.runtime).stop(&launch).await?;
-                done(Done::Stopped)
+                let runtime = self.runtimes.of(&launch.spec.runtime);
+                let started = runtime.find(&launch.run);
+                let stop = runtime.stop(&launch);
+                let (stopped, cut) =
+                    drain::counting_cuts(&self.context, &launch, started.as_ref(), stop).await;
+                stopped?;
+                done(Done::Stopped { cut })
             }
             Effect::Switch { to } => {
                 let (host, app, keep) = (self.clone(), brief.app.clone(), brief.to.clone());

@@ -106,7 +106,8 @@ pub fn success(rollout: &Rollout) -> Vec<(&'static str, String)> {
     lines.push(("Finished", format!("{} {version} on {done}/{all} hosts in {took}", rollout.app)));
     let cut: u32 = rollout.hosts.iter().filter_map(|h| h.drained).map(|d| d.cut).sum();
     if cut > 0 {
-        lines.push(("", format!("{cut} connections were cut by drain time-outs")));
+        let are = if cut == 1 { "1 connection was".to_owned() } else { format!("{cut} connections were") };
+        lines.push(("", format!("{are} cut; `windlass rollout show` says on which hosts")));
     }
     for host in rollout.hosts.iter().filter(|h| json::outcome(h.outcome) == Some("skipped")) {
         lines.push(("Skipped", format!("{}  {}", host.host, host.reason)));

@@ -312,7 +312,7 @@ impl Host {
             Effect::Drain { .. } => done(Done::Drained(Drained { in_flight: 2, closed: 2, cut: 0 })),
             Effect::Undrain { .. } => done(Done::Undrained),
             Effect::Stop { .. } if self.weather.no_stop => failed("it will not die"),
-            Effect::Stop { .. } => done(Done::Stopped),
+            Effect::Stop { .. } => done(Done::Stopped { cut: 0 }),
             Effect::Switch { to: Some(to) } if self.weather.no_switch_to.contains(&n_of(to)) => {
                 failed("no such directory")
             }
