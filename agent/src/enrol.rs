@@ -9,7 +9,6 @@ use tonic::transport::Channel;
 use windlass_proto::id::HostId;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{EnrollRequest, EnrollResponse, ErrorKind, RenewRequest};
-use windlass_proto::time::Timestamp;
 use windlass_proto::tls::{self, ConnectError, InvalidJoinToken, JoinToken, Key, TlsError};
 
 use crate::config::Settings;
@@ -98,6 +97,7 @@ pub async fn enrol(address: &str, settings: &Settings, vault: &Vault) -> Result<
         let known = tls::ca_pin(&former.ca_pem).map_err(IdentityError::Tls)?;
         if token.as_ref().is_none_or(|token| token.pin() == known) {
             let config = tls::client_config(&former.ca_pem, None).map_err(IdentityError::Tls)?;
+            let config = vault.time().judge(config);
             let again = ask(address, config, settings, &key, String::new()).await;
             match (again, &token) {
                 (Err(EnrolError::Refused { transient: false, .. }), Some(_)) => {}
@@ -107,6 +107,7 @@ pub async fn enrol(address: &str, settings: &Settings, vault: &Vault) -> Result<
     }
     let Some(token) = token else { return Err(EnrolError::NoToken) };
     let config = tls::enrol_client_config(token.pin()).map_err(IdentityError::Tls)?;
+    let config = vault.time().judge(config);
     let answer = ask(address, config, settings, &key, token.to_string()).await?;
     // The pin decides whom to trust from now on, not the answer.
     tls::verify_ca_pin(&answer.ca_pem, token.pin())
@@ -164,7 +165,7 @@ fn keep(
 ) -> Result<Identity, EnrolError> {
     let host_id = HostId::new(&answer.host_id).map_err(|_| EnrolError::HostId(address.to_owned()))?;
     let EnrollResponse { certificate_pem, ca_pem, fleet, .. } = answer;
-    let identity = Identity::new(key, Certificate { host_id, fleet, certificate_pem, ca_pem })
+    let identity = Identity::new(key, Certificate { host_id, fleet, certificate_pem, ca_pem }, vault.time())
         .map_err(|source| EnrolError::Answer { address: address.to_owned(), source })?;
     vault.keep(&identity.certificate).map_err(IdentityError::File)?;
     tracing::info!(host = %settings.name, id = %identity.certificate.host_id, fleet = identity.certificate.fleet,
@@ -173,8 +174,8 @@ fn keep(
 }
 
 /// The certificate on this host, if there is one that is valid now.
-pub fn present(vault: &Vault, now: Timestamp) -> Result<Option<Identity>, IdentityError> {
+pub fn present(vault: &Vault) -> Result<Option<Identity>, IdentityError> {
     let Some(certificate) = vault.certificate()? else { return Ok(None) };
-    let identity = Identity::new(&vault.key()?, certificate)?;
-    Ok((now < identity.until).then_some(identity))
+    let identity = Identity::new(&vault.key()?, certificate, vault.time())?;
+    Ok((vault.time().now() < identity.until).then_some(identity))
 }

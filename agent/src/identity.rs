@@ -9,8 +9,9 @@ use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use windlass_proto::id::HostId;
 use windlass_proto::time::{Span, Timestamp};
-use windlass_proto::tls::{self, Credentials, Key, TlsError};
+use windlass_proto::tls::{self, Credentials, Key, SteadyTime, TlsError};
 
+use crate::clock;
 use crate::file::{self, FileError, read_bounded};
 
 /// Largest key or certificate file.
@@ -60,6 +61,7 @@ pub struct Certificate {
 #[derive(Debug, Clone)]
 pub struct Vault {
     dir: PathBuf,
+    time: Arc<SteadyTime>,
 }
 
 impl Vault {
@@ -67,7 +69,13 @@ impl Vault {
     pub fn open(dir: &Path) -> Result<Self, FileError> {
         file::make_dir(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(file::at("protect", dir))?;
-        Ok(Self { dir: dir.to_owned() })
+        let time = Arc::new(SteadyTime::new(clock::boot_ms, clock::wall));
+        Ok(Self { dir: dir.to_owned(), time })
+    }
+
+    /// The time that certificates are judged by.
+    pub const fn time(&self) -> &Arc<SteadyTime> {
+        &self.time
     }
 
     /// The host's key; made at the first call.
@@ -123,9 +131,9 @@ pub struct Identity {
 
 impl Identity {
     /// Puts key and certificate together.
-    pub fn new(key: &Key, certificate: Certificate) -> Result<Self, TlsError> {
+    pub fn new(key: &Key, certificate: Certificate, time: &Arc<SteadyTime>) -> Result<Self, TlsError> {
         let own = Credentials { certificate_pem: certificate.certificate_pem.clone(), key_pem: key.to_pem() };
-        let tls = tls::client_config(&certificate.ca_pem, Some(&own))?;
+        let tls = time.judge(tls::client_config(&certificate.ca_pem, Some(&own))?);
         let (from, until) = tls::certificate_validity(&certificate.certificate_pem)?;
         Ok(Self { certificate, tls, from, until })
     }
@@ -147,7 +155,8 @@ mod tests {
     fn certificate(key: &Key) -> Certificate {
         let ca = Ca::generate("agents", "fleet").unwrap();
         let host_id: HostId = "h-1".parse().unwrap();
-        let certificate_pem = ca.sign_agent_csr(&key.csr_pem().unwrap(), &host_id, 24).unwrap();
+        let certificate_pem =
+            ca.sign_agent_csr(&key.csr_pem().unwrap(), &host_id, 24, clock::wall()).unwrap();
         Certificate { host_id, fleet: "fleet".into(), certificate_pem, ca_pem: ca.certificate_pem().into() }
     }
 
@@ -175,7 +184,7 @@ mod tests {
         let given = certificate(&key);
         vault.keep(&given).unwrap();
         assert_eq!(vault.certificate().unwrap(), Some(given.clone()));
-        let identity = Identity::new(&key, given).unwrap();
+        let identity = Identity::new(&key, given, vault.time()).unwrap();
         let half = identity.from.after(Span(identity.until.since(identity.from).0 / 2));
         assert_eq!(identity.renew_at(0.0), half);
         assert!(identity.renew_at(1.0) > half && identity.renew_at(1.0) < identity.until);

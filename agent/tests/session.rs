@@ -55,7 +55,7 @@ impl Fake {
         let id = HostId::new("h-1").unwrap();
         Response::new(rpc::EnrollResponse {
             host_id: id.to_string(),
-            certificate_pem: self.ca.sign_agent_csr(csr_pem, &id, 24).unwrap(),
+            certificate_pem: self.ca.sign_agent_csr(csr_pem, &id, 24, windlass_agent::clock::wall()).unwrap(),
             ca_pem: self.ca.certificate_pem().to_owned(),
             fleet: "fleet".to_owned(),
         })

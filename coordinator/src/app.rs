@@ -16,9 +16,9 @@ use windlass_proto::rpc::agent_service_server::AgentServiceServer;
 use windlass_proto::rpc::bundle_service_server::BundleServiceServer;
 use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
 use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
-use windlass_proto::tls::{self, ClientCertificates, TlsError};
+use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::driver::{self, Driver, DriverFailed};
 use crate::fleet::{Fleet, LoadError};
@@ -106,6 +106,7 @@ pub struct App {
     stop: CancellationToken,
     driver_stop: CancellationToken,
     epoch: u64,
+    time: Arc<SteadyTime>,
 }
 
 /// A bound listener with its TLS.
@@ -164,6 +165,8 @@ impl App {
             pki.operators().certificate_pem(),
             ClientCertificates::Required,
         )?;
+        let time = clock::steady();
+        let (agents_tls, operators_tls) = (time.judge_clients(agents_tls), time.judge_clients(operators_tls));
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
         let store: Arc<dyn StateStore> = Arc::new(store);
         let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, clock, driver_stop.clone());
@@ -179,6 +182,7 @@ impl App {
             stop,
             driver_stop,
             epoch,
+            time,
         })
     }
 
@@ -187,11 +191,13 @@ impl App {
         let set = |what| move |source: io::Error| AppError::Set { what, source: source.into() };
         let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
-        let Self { agents, operators, driver, mut driver_task, shared, pki, stop, driver_stop, epoch } = self;
+        let Self { agents, operators, driver, mut driver_task, shared, pki, stop, driver_stop, epoch, time } =
+            self;
         let sessions = Sessions {
             driver: driver.clone(),
             objects: shared.objects.clone(),
             questions: shared.questions.clone(),
+            time,
             stop: stop.clone(),
         };
         let service = Agents { shared: shared.clone(), pki: pki.clone(), sessions };

@@ -3,6 +3,7 @@
 //! Who the agent is comes from its certificate alone. Leases are answered here, so that a slow disk under the driver
 //! does not look like a lost coordinator.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use windlass_proto::id::HostId;
 use windlass_proto::limits::EVIDENCE_BYTES;
 use windlass_proto::phase::{AppStatus, Evidence};
 use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message};
+use windlass_proto::tls::SteadyTime;
 use windlass_proto::version;
 
 use crate::driver::Driver;
@@ -40,6 +42,8 @@ pub struct Sessions {
     pub objects: Objects,
     /// What hosts were asked.
     pub questions: Questions,
+    /// What certificates are judged by: hosts that go on speaking prove it.
+    pub time: Arc<SteadyTime>,
     /// Ends all sessions.
     pub stop: CancellationToken,
 }
@@ -176,6 +180,7 @@ impl Session {
         let (id, number) = (self.id.clone(), self.number);
         let current = match message.kind {
             Some(agent_message::Kind::Heartbeat(beat)) => {
+                self.sessions.time.prove();
                 let lease = rpc::Lease { seq: beat.seq, ttl_ms: LEASE_TTL.0 };
                 let lease = coordinator_message::Kind::Lease(lease);
                 self.tell(rpc::CoordinatorMessage { kind: Some(lease) }).await?;

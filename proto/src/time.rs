@@ -124,9 +124,30 @@ impl schemars::JsonSchema for Span {
     }
 }
 
+/// A correction of one second takes ten.
+const SLEW: i64 = 10;
+
+/// The time `elapsed` after `last` for a clock that never jumps: drawn towards `wall` by at most a tenth of what has elapsed.
+pub fn slew(last: Timestamp, wall: Timestamp, elapsed: Span) -> Timestamp {
+    let elapsed = i64::try_from(elapsed.0).unwrap_or(i64::MAX / 2);
+    let straight = last.0.saturating_add(elapsed);
+    let most = elapsed / SLEW;
+    Timestamp(straight.saturating_add(wall.0.saturating_sub(straight).clamp(-most, most)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jumps_of_the_wall_clock_are_followed_slowly() {
+        let after = |wall, elapsed| slew(Timestamp(10_000), Timestamp(wall), Span(elapsed)).0;
+        assert_eq!(after(11_000, 1000), 11_000);
+        assert_eq!(after(3_600_000, 1000), 11_100, "an hour ahead");
+        assert_eq!(after(0, 1000), 10_900, "back to 1970");
+        assert_eq!(after(11_050, 1000), 11_050, "a small correction is taken whole");
+        assert_eq!(after(0, 0), 10_000);
+    }
 
     #[test]
     fn spans_read_and_write_units() {

@@ -16,6 +16,11 @@ use windlass_proto::tls::{
     enrol_client_config, http2_server, server_config, verify_ca_pin,
 };
 
+fn now() -> windlass_proto::time::Timestamp {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    windlass_proto::time::Timestamp(i64::try_from(since.as_millis()).unwrap())
+}
+
 struct Fleet {
     agents: Ca,
     operators: Ca,
@@ -32,7 +37,7 @@ impl Fleet {
     fn agent(&self) -> Credentials {
         let key = Key::generate().unwrap();
         let id = HostId::new("host-1").unwrap();
-        let certificate_pem = self.agents.sign_agent_csr(&key.csr_pem().unwrap(), &id, 24).unwrap();
+        let certificate_pem = self.agents.sign_agent_csr(&key.csr_pem().unwrap(), &id, 24, now()).unwrap();
         Credentials { certificate_pem, key_pem: key.to_pem() }
     }
 

@@ -160,12 +160,12 @@ impl Link {
 
     /// The certificate in use, or a new one where there is none that is valid, or none that is accepted (`anew`).
     async fn certificate(&self, address: &str, anew: bool) -> Result<Arc<Identity>, EnrolError> {
-        let now = clock::wall();
+        let now = self.vault.time().now();
         let in_use = self.identity.borrow().as_ref().filter(|identity| now < identity.until).cloned();
         if let Some(identity) = in_use.filter(|_| !anew) {
             return Ok(identity);
         }
-        let identity = match enrol::present(&self.vault, now)?.filter(|_| !anew) {
+        let identity = match enrol::present(&self.vault)?.filter(|_| !anew) {
             Some(identity) => identity,
             None => enrol::enrol(address, &self.settings, &self.vault).await?,
         };

@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bulk, in_words};
 use crate::backoff::Backoff;
-use crate::clock;
 use crate::config::Settings;
 use crate::enrol;
 use crate::identity::{Identity, Vault};
 
-/// The wall clock is looked at this often: it may be set, and it stands still in suspend.
+/// The time is looked at this often: it may be set, and timers stand still in suspend.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Between two attempts.
@@ -37,8 +36,10 @@ pub async fn run(
             () = stop.cancelled() => return,
         }
         pause = LOOK;
-        let due =
-            identity.borrow().as_ref().is_some_and(|identity| clock::wall() >= identity.renew_at(jitter));
+        let due = identity
+            .borrow()
+            .as_ref()
+            .is_some_and(|identity| vault.time().now() >= identity.renew_at(jitter));
         if !due {
             continue;
         }

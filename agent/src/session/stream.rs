@@ -1,21 +1,24 @@
 //! One session, from its greeting to its end.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 use windlass_proto::id::AppName;
 use windlass_proto::limits::MESSAGE_BYTES;
+use windlass_proto::phase::AppStatus as Status;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::coordinator_message::Kind;
 use windlass_proto::rpc::{
     AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
 };
+use windlass_proto::tls::SteadyTime;
 use windlass_proto::version;
 use windlass_release::BootTime;
 
@@ -29,7 +32,7 @@ const WELCOME: Duration = Duration::from_secs(10);
 
 /// A link that brought no lease for four heartbeats is half open: dead, though nothing says so. Not less than the first,
 /// not more than the second.
-const SILENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+const SILENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(12));
 
 /// Messages on their way up.
 const UP_QUEUE: usize = 32;
@@ -72,7 +75,7 @@ pub(super) async fn run(
     redials: u64,
 ) -> End {
     let (up, receiver) = mpsc::channel(UP_QUEUE);
-    let mut sent = Sent { up, seqs: BTreeMap::new() };
+    let mut sent = Sent { up, told: BTreeMap::new() };
     let published = link.published.borrow_and_update().clone();
     if published.redials != redials {
         return End::Redial;
@@ -114,7 +117,9 @@ pub(super) async fn run(
         epoch: welcome.epoch,
         problem: String::new(),
     });
+    link.vault.time().prove();
     let session = Session {
+        time: link.vault.time().clone(),
         orders: link.orders.clone(),
         opened_at,
         redials,
@@ -131,7 +136,7 @@ pub(super) async fn run(
 fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
     let mut room = GREETING_EVIDENCE;
     let apps = published.apps.iter().map(|(app, status)| {
-        sent.seqs.insert(app.clone(), status.seq);
+        sent.told.insert(app.clone(), Arc::clone(status));
         let mut status = AppStatus::from((**status).clone());
         let size: usize = status.evidence.iter().map(|item| item.text.len() + 64).sum();
         match room.checked_sub(size) {
@@ -155,19 +160,20 @@ fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
 /// What went up, by app.
 struct Sent {
     up: mpsc::Sender<AgentMessage>,
-    seqs: BTreeMap<AppName, u64>,
+    told: BTreeMap<AppName, Arc<Status>>,
 }
 
 impl Sent {
-    /// Sends what is newer than what was sent. False when there was no room for all of it.
+    /// Sends what is newer than what was sent, or says the same in other words. False when there was no room for all of it.
     fn catch_up(&mut self, published: &Published) -> bool {
         for (app, status) in &published.apps {
-            if self.seqs.get(app).is_some_and(|seq| *seq >= status.seq) {
+            let is_told = |told: &Arc<Status>| told.seq >= status.seq && told.detail == status.detail;
+            if self.told.get(app).is_some_and(is_told) {
                 continue;
             }
             let message = agent_message::Kind::Status(AppStatus::from((**status).clone()));
             match self.up.try_send(AgentMessage { kind: Some(message) }) {
-                Ok(()) => drop(self.seqs.insert(app.clone(), status.seq)),
+                Ok(()) => drop(self.told.insert(app.clone(), Arc::clone(status))),
                 Err(TrySendError::Full(_)) => return false,
                 // The stream has ended, which the other direction tells.
                 Err(TrySendError::Closed(_)) => return true,
@@ -178,6 +184,7 @@ impl Sent {
 }
 
 struct Session {
+    time: Arc<SteadyTime>,
     orders: mpsc::Sender<FromSession>,
     opened_at: BootTime,
     redials: u64,
@@ -200,6 +207,7 @@ impl Session {
         let every = Duration::from_millis(welcome.heartbeat_interval_ms.clamp(100, 10_000));
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let silence = (every * 4).clamp(SILENCE.0, SILENCE.1);
         let mut all_sent = true;
         let up = self.sent.up.clone();
         loop {
@@ -225,10 +233,10 @@ impl Session {
                     }
                     all_sent = self.sent.catch_up(&newest);
                 }
+                () = sleep_until(self.last_lease + silence) => {
+                    return broken(true, "no lease came, the link is half open");
+                }
                 _ = ticks.tick() => {
-                    if self.last_lease.elapsed() > (every * 4).clamp(SILENCE.0, SILENCE.1) {
-                        return broken(true, "no lease came, the link is half open");
-                    }
                     self.beat();
                     all_sent = self.sent.catch_up(&published.borrow());
                 }
@@ -263,6 +271,7 @@ impl Session {
             let Some(at) = self.beats.iter().position(|(seq, _)| *seq == lease.seq) else { return Ok(()) };
             received_at = self.beats.drain(..=at).next_back().map_or(received_at, |(_, sent)| sent);
             self.last_lease = Instant::now();
+            self.time.prove();
         }
         if let Kind::ReadLog(asked) = kind {
             self.reading.answer(asked);

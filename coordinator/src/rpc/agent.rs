@@ -50,8 +50,11 @@ fn bad_request(error: impl std::fmt::Display) -> Status {
 
 impl Agents {
     fn certificate(&self, csr_pem: &str, id: &HostId) -> Result<Response<rpc::EnrollResponse>, Status> {
-        let certificate_pem =
-            self.pki.agents().sign_agent_csr(csr_pem, id, CERTIFICATE_HOURS).map_err(bad_request)?;
+        let certificate_pem = self
+            .pki
+            .agents()
+            .sign_agent_csr(csr_pem, id, CERTIFICATE_HOURS, self.sessions.time.now())
+            .map_err(bad_request)?;
         Ok(Response::new(rpc::EnrollResponse {
             host_id: id.to_string(),
             certificate_pem,

@@ -14,6 +14,7 @@ use super::peer::only_uri;
 use super::{Credentials, Key, Peer, SERVER_NAME, TlsError};
 use crate::digest::Digest;
 use crate::id::{CoordinatorId, FleetName, HostId, OperatorName};
+use crate::time::Timestamp;
 
 /// Certificates begin this long before they are issued, for hosts whose clocks are behind.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
@@ -35,7 +36,7 @@ impl Ca {
     pub fn generate(common_name: &str, fleet: &str) -> Result<Self, TlsError> {
         let fleet = FleetName::new(fleet)?;
         let key = Key::generate()?;
-        let mut params = parameters(common_name, Duration::from_hours(24) * CA_DAYS)?;
+        let mut params = parameters(common_name, Life::of(Duration::from_hours(24) * CA_DAYS))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.subject_alt_names = vec![uri(&format!("spiffe://{fleet}"))?];
@@ -98,16 +99,24 @@ impl Ca {
     }
 
     /// A certificate for the key of `csr_pem`, which must have signed the request; nothing else of it is used, so an
-    /// agent cannot ask for another identity.
-    pub fn sign_agent_csr(&self, csr_pem: &str, id: &HostId, hours: u32) -> Result<String, TlsError> {
+    /// agent cannot ask for another identity. It is valid from `now`, which is the time that this end judges
+    /// certificates by.
+    pub fn sign_agent_csr(
+        &self,
+        csr_pem: &str,
+        id: &HostId,
+        hours: u32,
+        now: Timestamp,
+    ) -> Result<String, TlsError> {
         let csr = parse_csr(csr_pem)?;
-        let lifetime = Duration::from_hours(1) * hours;
-        self.certify(&csr.public_key, &Peer::Agent(id.clone()), ExtendedKeyUsagePurpose::ClientAuth, lifetime)
+        let life = Life { from: now, lasts: Duration::from_hours(1) * hours };
+        self.certify(&csr.public_key, &Peer::Agent(id.clone()), ExtendedKeyUsagePurpose::ClientAuth, life)
     }
 
     fn issue(&self, peer: &Peer, usage: ExtendedKeyUsagePurpose, days: u32) -> Result<Credentials, TlsError> {
         let key = Key::generate()?;
-        let leaf = self.certify(key.pair(), peer, usage, Duration::from_hours(24) * days)?;
+        let life = Life::of(Duration::from_hours(24) * days);
+        let leaf = self.certify(key.pair(), peer, usage, life)?;
         Ok(Credentials { certificate_pem: format!("{leaf}{}", self.certificate_pem), key_pem: key.to_pem() })
     }
 
@@ -116,9 +125,9 @@ impl Ca {
         key: &impl PublicKeyData,
         peer: &Peer,
         usage: ExtendedKeyUsagePurpose,
-        lifetime: Duration,
+        life: Life,
     ) -> Result<String, TlsError> {
-        let mut params = parameters(&peer.to_string(), lifetime)?;
+        let mut params = parameters(&peer.to_string(), life)?;
         params.subject_alt_names = vec![uri(&peer.uri(&self.fleet))?];
         if usage == ExtendedKeyUsagePurpose::ServerAuth {
             params.subject_alt_names.push(SanType::DnsName(SERVER_NAME.try_into().map_err(TlsError::Issue)?));
@@ -158,14 +167,29 @@ fn uri(text: &str) -> Result<SanType, TlsError> {
     Ok(SanType::URI(text.try_into().map_err(TlsError::Issue)?))
 }
 
-fn parameters(common_name: &str, lifetime: Duration) -> Result<CertificateParams, TlsError> {
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    from: Timestamp,
+    lasts: Duration,
+}
+
+impl Life {
+    /// From now on by the wall clock.
+    fn of(lasts: Duration) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { from: Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX)), lasts }
+    }
+}
+
+fn parameters(common_name: &str, life: Life) -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let from = Duration::from_millis(u64::try_from(life.from.0).unwrap_or(0));
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + now.saturating_sub(CLOCK_SKEW);
-    params.not_after = epoch + (now + lifetime);
+    params.not_before = epoch + from.saturating_sub(CLOCK_SKEW);
+    params.not_after = epoch + (from + life.lasts);
     let mut serial = [0; 16];
     aws_lc_rs::rand::fill(&mut serial).map_err(|_| TlsError::Random)?;
     // Positive and of constant length.
@@ -203,7 +227,9 @@ mod tests {
         let host = HostId::new("0b5c").unwrap();
         let csr = key.csr_pem().unwrap();
         assert_eq!(csr_public_key(&csr).unwrap(), key.public_key());
-        let leaf = certificate_of(&ca.sign_agent_csr(&csr, &host, 24).unwrap()).unwrap();
+        let leaf =
+            certificate_of(&ca.sign_agent_csr(&csr, &host, 24, Life::of(Duration::ZERO).from).unwrap())
+                .unwrap();
         let (peer, fleet) = Peer::with_fleet(&leaf).unwrap();
         assert_eq!((peer, fleet.as_str()), (Peer::Agent(host), "dev"));
         let ana = ca.issue_operator("ana", 30).unwrap();
@@ -221,7 +247,9 @@ mod tests {
         params.subject_alt_names = vec![uri("spiffe://dev/operator/root").unwrap()];
         let csr = params.serialize_request(key.pair()).unwrap().pem().unwrap();
         let host = HostId::new("0b5c").unwrap();
-        let leaf = certificate_of(&ca.sign_agent_csr(&csr, &host, 24).unwrap()).unwrap();
+        let leaf =
+            certificate_of(&ca.sign_agent_csr(&csr, &host, 24, Life::of(Duration::ZERO).from).unwrap())
+                .unwrap();
         assert_eq!(Peer::from_der(&leaf).unwrap(), Peer::Agent(host));
     }
 

@@ -7,6 +7,7 @@
 //!
 //! * [`ca`]: make, load and use a CA. [`key`]: an agent's or operator's own key and its CSR.
 //! * [`config`]: rustls configurations for both ends. [`pin`]: trusting a CA by digest, for enrolment.
+//! * [`steady`]: the time that certificates are judged by.
 //! * [`peer`]: who is at the other end. [`token`]: join tokens.
 //! * [`channel`] (feature `rpc`): tonic channels over these configurations, and the settings both ends of HTTP/2 keep.
 
@@ -18,6 +19,7 @@ pub mod error;
 pub mod key;
 pub mod peer;
 pub mod pin;
+pub mod steady;
 pub mod token;
 
 pub use ca::{Ca, csr_public_key};
@@ -30,6 +32,7 @@ pub use error::TlsError;
 pub use key::Key;
 pub use peer::Peer;
 pub use pin::{ca_pin, verify_ca_pin};
+pub use steady::SteadyTime;
 pub use token::{InvalidJoinToken, JoinToken};
 
 /// The DNS name in every coordinator's certificate; clients verify it whatever address they dialled.
