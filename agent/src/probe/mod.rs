@@ -3,6 +3,7 @@
 pub mod engine;
 mod exec;
 mod http;
+mod owner;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -127,12 +128,36 @@ pub async fn check(target: &Target, name: ProbeName, probe: &Probe) -> Transcrip
         Some(ProbeKind::Exec(exec)) => exec::run(target, exec, limit).await,
         None => Err("the probe needs exactly one of http, tcp and exec".to_owned()),
     };
+    let found = match (found, port_of(target, probe)) {
+        (Ok(text), Some(port)) => belongs(target, port, text).await,
+        (found, _) => found,
+    };
     let took = Span(clock::boot_ms().saturating_sub(begun));
     let (passed, text) = match found {
         Ok(text) => (true, text),
         Err(text) => (false, text),
     };
     Transcript { release: target.launch.release.digest, probe: name, at, took, passed, text }
+}
+
+/// The port that a check dials.
+fn port_of(target: &Target, probe: &Probe) -> Option<u16> {
+    let port = match probe.kind()? {
+        ProbeKind::Http(http) => &http.port,
+        ProbeKind::Tcp(tcp) => &tcp.port,
+        ProbeKind::Exec(_) => return None,
+    };
+    target.address(port).ok().map(|address| address.port())
+}
+
+/// An answer counts only if it is the release's.
+async fn belongs(target: &Target, port: u16, text: String) -> Found {
+    let target = target.clone();
+    let checked = tokio::task::spawn_blocking(move || owner::check(&target, port)).await;
+    match checked {
+        Ok(Err(stranger)) => Err(format!("{text}, but {stranger}")),
+        _ => Ok(text),
+    }
 }
 
 async fn in_time(limit: Duration, check: impl Future<Output = Found>) -> Found {

@@ -29,8 +29,15 @@ pub enum Host {
     Cordon(HostAct),
     /// Let rollouts use a host again
     Uncordon(HostAct),
-    /// Let a quarantined host take part again
-    Release(HostAct),
+    /// Let a quarantined host try its last confirmed release again, after the cause was mended
+    Release {
+        /// The host, and why.
+        #[command(flatten)]
+        act: HostAct,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Forget a host that is gone
     Rm {
         /// The host, and why.

@@ -18,9 +18,15 @@ pub async fn run(invocation: &Invocation, verb: Host) -> Result {
         Host::Label { host, labels } => label(invocation, host, &labels).await,
         Host::Cordon(act) => change(invocation, Act::Cordon, act).await,
         Host::Uncordon(act) => change(invocation, Act::Uncordon, act).await,
-        Host::Release(act) => change(invocation, Act::Release, act).await,
+        Host::Release { act, yes } => {
+            let question = format!("Start the last confirmed release on {} again?", act.host);
+            agree(invocation, &format!("windlass host release {}", act.host), &question, yes)?;
+            change(invocation, Act::Release, act).await
+        }
         Host::Rm { act, yes } => {
-            confirm_rm(invocation, &act.host, yes)?;
+            let question =
+                format!("Forget host {}? Its agent will have to enrol again with a new token.", act.host);
+            agree(invocation, &format!("windlass host rm {}", act.host), &question, yes)?;
             change(invocation, Act::Remove, act).await
         }
     }
@@ -34,24 +40,20 @@ enum Act {
     Remove,
 }
 
-fn confirm_rm(invocation: &Invocation, host: &str, yes: bool) -> Result<()> {
+/// A person agrees to `command`, or has said `--yes` already.
+fn agree(invocation: &Invocation, command: &str, question: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
-    let again = format!("windlass host rm {host} --yes");
+    let again = format!("{command} --yes");
     if !invocation.out.can_ask() {
-        return Err(ExpectedError::usage(format!(
-            "forgetting host {host} needs --yes where nobody can be asked"
-        ))
-        .hint(again));
+        let problem = format!("{command} needs --yes where nobody can be asked");
+        return Err(ExpectedError::usage(problem).hint(again));
     }
-    if invocation
-        .out
-        .ask(&format!("Forget host {host}? Its agent will have to enrol again with a new token."))
-    {
+    if invocation.out.ask(question) {
         Ok(())
     } else {
-        Err(ExpectedError::failed(format!("host {host} was not removed: not agreed to")).hint(again))
+        Err(ExpectedError::failed(format!("{command}: nothing was done, it was not agreed to")).hint(again))
     }
 }
 

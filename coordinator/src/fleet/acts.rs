@@ -70,7 +70,10 @@ impl Fleet {
             )));
         }
         let id = host.record.id.clone();
-        let message = format!("{name} lets {} take part again", apps.join(", "));
+        let mut message = format!("{name} lets {} take part again", apps.join(", "));
+        if !reason.is_empty() {
+            message = cut(format!("{message}: {reason}"), TEXT);
+        }
         for app in apps {
             let release = rpc::ReleaseQuarantine { app, reason: cut(reason.to_owned(), TEXT) };
             self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
