@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bundles;
+mod contact;
 mod demo;
 mod development_fleet;
+mod drain;
 mod grpc;
+mod health;
 mod kills;
 mod logs;
 mod prometheus;

@@ -4,11 +4,13 @@
 //! `fleet.serves(...)`. Everything is torn down when the fleet goes out of scope.
 //!
 //! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it.
+//! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
 //! * [`needs`] what a test needs of the machine; [`skip`] says that it is not there.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod agent;
 pub mod app;
 pub mod fleet;
 pub mod http;
@@ -16,6 +18,13 @@ pub mod needs;
 pub mod programs;
 pub mod run;
 pub mod wait;
+pub mod wire;
+
+/// Says what a test has measured, for whoever reads its output.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests should see it")]
+pub fn measured(what: &str, time: std::time::Duration) {
+    eprintln!("MEASURED: {what}: {:.3} s", time.as_secs_f64());
+}
 
 /// Says that a test was skipped, and why.
 #[allow(clippy::print_stderr, reason = "whoever runs the tests should see it")]
