@@ -167,6 +167,7 @@ impl Lanes {
             app: self.app.clone(),
             turn: state.turn,
             to: operation.map(|operation| operation.to.clone()),
+            from: operation.and_then(|operation| operation.from.clone()),
             reason: operation.map(|operation| operation.reason.clone()).unwrap_or_default(),
             contact: contact.to_owned(),
             teller: Teller { app: self.app.clone(), found: self.yard.found.clone() },

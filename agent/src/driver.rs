@@ -17,6 +17,7 @@ use windlass_release::{BootTime, Effect, Event, Now, Refused, State, status, ste
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Order, Published};
+use crate::network;
 use crate::perform::chain;
 use crate::recover::{Ledger, Left};
 use crate::store::{Change, HistoryRow};
@@ -129,6 +130,8 @@ impl Driver {
                 let due = |app: &&App| app.state.wake_at().is_some_and(|at| at <= now);
                 let due: Vec<_> = self.apps.values().filter(due).map(|app| app.state.app.clone()).collect();
                 for app in due {
+                    // A trial that nobody confirmed: what has become of the network?
+                    self.look_at_network(&app, Phase::Trial);
                     self.step(&app, Event::Tick);
                 }
             }
@@ -148,6 +151,9 @@ impl Driver {
             }
             Order::Permit { op, epoch, ttl } => {
                 let expires = received_at.after(ttl);
+                if let Some(app) = self.with_operation(&op) {
+                    self.look_at_network(&app, Phase::Staged);
+                }
                 self.of_operation(epoch, &op, |op| Event::Permit { op, epoch, expires });
             }
             Order::Confirm { op, epoch } => {
@@ -168,12 +174,23 @@ impl Driver {
         if self.is_fenced(epoch) {
             return;
         }
-        let has_it = |app: &&App| app.state.operation.as_ref().is_some_and(|operation| operation.op == *op);
-        match self.apps.values().find(has_it).map(|app| app.state.app.clone()) {
+        match self.with_operation(op) {
             Some(app) => {
                 self.step(&app, event(op.clone()));
             }
             None => tracing::info!(%op, "order for an operation that is not here"),
+        }
+    }
+
+    fn with_operation(&self, op: &OpId) -> Option<AppName> {
+        let has_it = |app: &&App| app.state.operation.as_ref().is_some_and(|operation| operation.op == *op);
+        self.apps.values().find(has_it).map(|app| app.state.app.clone())
+    }
+
+    fn look_at_network(&mut self, app: &AppName, during: Phase) {
+        if self.apps.get(app).is_some_and(|app| app.state.phase() == during) {
+            let now = Now { boot: BootTime(clock::boot_ms()), wall: clock::wall(), contact: self.contact };
+            self.step(app, Event::Network(network::look(now.in_contact())));
         }
     }
 

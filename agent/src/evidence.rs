@@ -8,6 +8,8 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::OpId;
 use windlass_proto::limits::EVIDENCE_BYTES;
 use windlass_proto::phase::Evidence;
+use windlass_proto::spec::ReleaseSpec;
+use windlass_proto::time::Span;
 
 use crate::clock;
 use crate::file::{self, FileError, read_bounded};
@@ -41,6 +43,8 @@ pub struct Scene<'a> {
     pub current: Option<PathBuf>,
     /// The way to the coordinator, in words.
     pub link: String,
+    /// How the release's spec differs from that of the one before, line by line.
+    pub config: String,
     /// Anything else worth knowing.
     pub notes: Vec<String>,
 }
@@ -77,11 +81,28 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
     items.extend(checks.map(|seen| item("probe", seen.at, seen.to_string())));
     let current = scene.current.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
     items.push(item("link", now, format!("current: {current}")));
+    if !scene.config.is_empty() {
+        items.push(item("config", now, scene.config.clone()));
+    }
+    let up = Span(clock::boot_ms() / 1000 * 1000);
+    items.push(item("clock", now, format!("the wall clock says {} ms since 1970, {up} after boot", now.0)));
     if !scene.link.is_empty() {
-        items.push(item("note", now, format!("coordinator: {}", scene.link)));
+        items.push(item("link", now, format!("coordinator: {}", scene.link)));
     }
     items.extend(scene.notes.iter().map(|note| item("note", now, note.clone())));
     items
+}
+
+/// The lines of two specs that are in one only: `- ` the old one's, `+ ` the new one's.
+pub fn differences(old: &ReleaseSpec, new: &ReleaseSpec) -> String {
+    let lines = |spec| serde_json::to_string_pretty(spec).unwrap_or_default();
+    let (old, new) = (lines(old), lines(new));
+    let only = |of: &str, than: &str, mark: &str| {
+        let others: std::collections::BTreeSet<&str> = than.lines().collect();
+        let own = of.lines().filter(|line| !others.contains(line));
+        own.map(|line| format!("{mark} {}\n", line.trim())).collect::<String>()
+    };
+    only(&old, &new, "-") + &only(&new, &old, "+")
 }
 
 fn cut(mut text: String, most: usize) -> String {
@@ -152,11 +173,13 @@ mod tests {
             transcripts: vec![],
             current: None,
             link: String::new(),
+            config: "+ x".into(),
             notes: vec!["é".repeat(9000)],
         };
         let items = collect(&scene);
         assert_eq!(items[0].text, "current: none");
-        assert!(items[1].text.len() <= ITEM_BYTES);
+        assert_eq!(items[1].kind, "config");
+        assert!(items[3].text.len() <= ITEM_BYTES);
     }
 
     #[test]
@@ -195,16 +218,29 @@ mod tests {
         let transcripts = vec![seen(old), seen(new)];
         let kinds = |release| {
             let transcripts = transcripts.clone();
-            let scene =
-                Scene { run: &run, release, transcripts, current: None, link: String::new(), notes: vec![] };
+            let scene = Scene {
+                run: &run,
+                release,
+                transcripts,
+                current: None,
+                link: String::new(),
+                config: String::new(),
+                notes: vec![],
+            };
             let items = collect(&scene).into_iter();
             items.map(|item| (item.kind, item.text.contains("passed"))).collect::<Vec<_>>()
         };
         let item = |kind: &str, passed| (kind.to_owned(), passed);
-        assert_eq!(kinds(new), [item("probe", false), item("link", false)]);
+        assert_eq!(kinds(new), [item("probe", false), item("link", false), item("clock", false)]);
         assert_eq!(
             kinds(old),
-            [item("exit", false), item("log", false), item("probe", true), item("link", false)]
+            [
+                item("exit", false),
+                item("log", false),
+                item("probe", true),
+                item("link", false),
+                item("clock", false)
+            ]
         );
     }
 }

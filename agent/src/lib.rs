@@ -20,6 +20,7 @@
 //!   [`perform`]: what each effect does. [`recover`]: what was under way. [`exchange`]: words of session and driver.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
+//! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
@@ -52,6 +53,7 @@ pub mod journal;
 pub mod layout;
 pub mod link;
 pub mod log;
+pub mod network;
 pub mod perform;
 pub mod pidfd;
 pub mod probe;

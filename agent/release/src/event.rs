@@ -5,6 +5,7 @@ use windlass_proto::phase::{Drained, Fault};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
 
+use crate::network::Network;
 use crate::now::BootTime;
 
 /// Something that happened. Turns are those of the step whose effect caused it, see [`crate::State::turn`].
@@ -84,6 +85,8 @@ pub enum Event {
         /// Whether the boot id is that under which the state was written.
         same_boot: bool,
     },
+    /// The host looked at its network. Told before a drain, or a switch without one, and in the trial.
+    Network(Network),
     /// A person lets a quarantined app try its confirmed release again.
     ReleaseQuarantine,
 }

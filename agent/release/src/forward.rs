@@ -1,11 +1,12 @@
 //! From the permit to the trial.
 
-use windlass_proto::phase::{Drained, Fault};
+use windlass_proto::phase::{Drained, Fault, Phase};
 use windlass_proto::spec::OnContactLost;
 use windlass_proto::time::Span;
 
 use crate::effect::{Checks, Effect};
 use crate::event::{Done, Health};
+use crate::network::{self, Network};
 use crate::now::{BootTime, LEASE_FRESH};
 use crate::refused::Refused;
 use crate::state::{Progress, RevertGoal, Supervision};
@@ -221,21 +222,36 @@ impl Machine {
         }
     }
 
+    /// Before the switch it is what to compare with.
+    pub(crate) fn note_network(&mut self, seen: Network) -> Result<(), Refused> {
+        let phase = self.state.phase();
+        let refused = self.not_now();
+        match (&mut self.state.operation, phase) {
+            (Some(operation), Phase::Trial) => operation.network_in_trial = Some(seen),
+            (Some(operation), Phase::Staged | Phase::Draining) => operation.network_before = Some(seen),
+            _ => return Err(refused),
+        }
+        Ok(())
+    }
+
     fn unconfirmed(&mut self, holding: bool) {
         let Some(operation) = &self.state.operation else { return };
         let host = &operation.order.host;
-        let (policy, reason) =
-            (host.on_contact_lost, format!("no confirm came within {}", host.confirm_timeout));
+        let (fault, why) =
+            network::blame(operation.network_before.as_ref(), operation.network_in_trial.as_ref());
+        let (policy, within) = (host.on_contact_lost, host.confirm_timeout);
+        let because = if why.is_empty() { String::new() } else { format!("; {why}") };
+        let reason = format!("no confirm came within {within}{because}");
         match policy {
             OnContactLost::HoldIfHealthy if !holding => {
                 let confirm_by = self.now.boot.after(HOLD_AT_MOST);
                 self.enter(Progress::Trial { confirm_by, holding: true });
             }
             OnContactLost::HoldIfHealthy => {
-                self.revert(Fault::Transport, &format!("{reason}, nor within {HOLD_AT_MOST} more"));
+                self.revert(fault, &format!("{reason}, nor within {HOLD_AT_MOST} more"));
             }
-            OnContactLost::Revert => self.revert(Fault::Transport, &reason),
-            OnContactLost::Stop => self.go_back(RevertGoal::Out, Fault::Transport, &reason),
+            OnContactLost::Revert => self.revert(fault, &reason),
+            OnContactLost::Stop => self.go_back(RevertGoal::Out, fault, &reason),
         }
     }
 }

@@ -27,6 +27,7 @@
 //! | `step` | the table: which event is handled where |
 //! | `orders` | assign, permit, confirm, abort |
 //! | `forward` | from staging to trial |
+//! | `network` | whose fault a silence is |
 //! | `back` | undraining, reverting, quarantine |
 //! | `supervise` | the app outside of a deployment, and the watch window |
 //! | `recover` | the same phase again after a crash, the old release after a reboot |
@@ -37,6 +38,7 @@ mod back;
 mod effect;
 mod event;
 mod forward;
+mod network;
 mod now;
 mod operation;
 mod orders;
@@ -49,6 +51,7 @@ mod supervise;
 
 pub use effect::{Checks, Effect, Lane};
 pub use event::{Assign, Done, Event, Health, Staging};
+pub use network::Network;
 pub use now::{BootTime, LEASE_FRESH, Now};
 pub use operation::Operation;
 pub use refused::Refused;

@@ -6,6 +6,7 @@ use windlass_proto::phase::{Drained, Fault, Outcome};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
 
+use crate::network::Network;
 use crate::now::BootTime;
 
 /// One order of the coordinator, and how it went.
@@ -40,6 +41,12 @@ pub struct Operation {
     /// What the drain saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
+    /// The host's network when the drain began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_before: Option<Network>,
+    /// The same, last seen in the trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_in_trial: Option<Network>,
     /// A confirm came when the host was on its way back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed_late: bool,

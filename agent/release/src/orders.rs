@@ -48,6 +48,8 @@ impl Machine {
             fault: None,
             reason: String::new(),
             drained: None,
+            network_before: None,
+            network_in_trial: None,
             confirmed_late: false,
             complaint: String::new(),
         });

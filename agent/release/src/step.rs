@@ -69,6 +69,7 @@ impl Machine {
                 self.recovered(same_boot);
                 Ok(())
             }
+            Event::Network(seen) => self.note_network(seen),
             Event::ReleaseQuarantine => self.release_quarantine(),
         }
     }

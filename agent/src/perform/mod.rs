@@ -86,6 +86,8 @@ pub struct Brief {
     pub turn: u64,
     /// Where the operation at hand goes.
     pub to: Option<ReleaseRef>,
+    /// What was confirmed when it began.
+    pub from: Option<ReleaseRef>,
     /// Why it fails, as far as known.
     pub reason: String,
     /// The contact with the coordinator, in words.

@@ -86,12 +86,16 @@ impl Host {
         let frozen = spawn_blocking(move || {
             let notes = if brief.reason.is_empty() { Vec::new() } else { vec![brief.reason.clone()] };
             let run = host.run_dir(&brief.app);
+            let specs = brief.from.as_ref().zip(brief.to.as_ref());
+            let specs = specs.and_then(|(from, to)| host.launch(from).ok().zip(host.launch(to).ok()));
+            let config = specs.map(|(from, to)| evidence::differences(&from.spec, &to.spec));
             let items = evidence::collect(&Scene {
                 run: &run,
                 release,
                 transcripts: brief.transcripts.all(),
                 current: link::current_target(&host.layout, &brief.app).ok().flatten(),
                 link: brief.contact.clone(),
+                config: config.unwrap_or_default(),
                 notes,
             });
             let bytes = items.iter().map(|item| item.text.len() as u64).sum();

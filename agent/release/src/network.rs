@@ -1,0 +1,78 @@
+//! Whose fault a silence is: the host's network before the switch, compared with the network in the trial.
+//!
+//! One host alone cannot tell a dead coordinator from a broken way to it. But it can tell that its own network is not what
+//! it was when the coordinator was last heard, and then the release that was started in between is the likely cause.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use windlass_proto::phase::Fault;
+
+/// What a host sees of its own network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// A lease was fresh when this was seen.
+    pub contact: bool,
+    /// Interfaces that are up, the loopback aside.
+    pub up: BTreeSet<String>,
+    /// Interfaces with a default route.
+    pub default_routes: BTreeSet<String>,
+}
+
+/// Whose fault it is that no confirm came, and what speaks for it, as the end of a sentence; empty when nothing does.
+pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Fault, String) {
+    let (Some(before), Some(during)) = (before.filter(|seen| seen.contact), during) else {
+        return (Fault::Transport, String::new());
+    };
+    if during.contact {
+        // It was heard all the time and did not confirm.
+        return (Fault::Transport, "although the coordinator was heard".to_owned());
+    }
+    let lost = |before: &BTreeSet<String>, during: &BTreeSet<String>| {
+        before.difference(during).cloned().collect::<Vec<_>>().join(", ")
+    };
+    let down = lost(&before.up, &during.up);
+    if !down.is_empty() {
+        return (Fault::App, format!("the release probably broke this host's network: {down} went down"));
+    }
+    let routes = lost(&before.default_routes, &during.default_routes);
+    if !routes.is_empty() {
+        let what = format!("the default route over {routes} is gone");
+        return (Fault::App, format!("the release probably broke this host's network: {what}"));
+    }
+    (Fault::Transport, "this host's interfaces and default routes are as before the switch".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(contact: bool, up: &[&str], routes: &[&str]) -> Network {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Network { contact, up: set(up), default_routes: set(routes) }
+    }
+
+    #[test]
+    fn what_changed_with_the_switch_is_the_releases_fault() {
+        let well = seen(true, &["eth0", "eth1"], &["eth0"]);
+        for (before, during, fault, text) in [
+            (None, None, Fault::Transport, ""),
+            (Some(&well), None, Fault::Transport, ""),
+            (Some(&seen(false, &["eth0"], &["eth0"])), Some(seen(false, &[], &[])), Fault::Transport, ""),
+            (Some(&well), Some(seen(true, &["eth0"], &[])), Fault::Transport, "was heard"),
+            (Some(&well), Some(seen(false, &["eth0", "eth1"], &["eth0"])), Fault::Transport, "as before"),
+            (Some(&well), Some(seen(false, &["eth1"], &[])), Fault::App, "eth0 went down"),
+            (Some(&well), Some(seen(false, &["eth0", "eth1"], &[])), Fault::App, "route over eth0 is gone"),
+            (
+                Some(&well),
+                Some(seen(false, &["eth0", "eth1", "br0"], &["eth0"])),
+                Fault::Transport,
+                "as before",
+            ),
+        ] {
+            let (found, words) = blame(before, during.as_ref());
+            assert_eq!(found, fault, "{before:?} {during:?}");
+            assert!(words.contains(text), "{words}");
+        }
+    }
+}
