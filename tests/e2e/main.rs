@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bundles;
+mod clocks;
 mod contact;
 mod demo;
 mod development_fleet;
