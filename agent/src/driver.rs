@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::phase::Phase;
 use windlass_proto::time::Span;
-use windlass_release::{BootTime, Effect, Event, Now, Refused, State, status, step};
+use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State, status, step};
 
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
@@ -188,10 +188,16 @@ impl Driver {
     }
 
     fn look_at_network(&mut self, app: &AppName, during: Phase) {
-        if self.apps.get(app).is_some_and(|app| app.state.phase() == during) {
-            let now = Now { boot: BootTime(clock::boot_ms()), wall: clock::wall(), contact: self.contact };
-            self.step(app, Event::Network(network::look(now.in_contact())));
-        }
+        let Some(state) = self.apps.get(app).map(|app| &app.state).filter(|it| it.phase() == during) else {
+            return;
+        };
+        // A trial may be shorter than a lease is fresh: what was heard before it says nothing of it.
+        let trial = state.operation.as_ref().map(|operation| operation.order.host.confirm_timeout);
+        let within = trial.map_or(LEASE_FRESH, |trial| LEASE_FRESH.min(Span(trial.0 / 2)));
+        let within = if during == Phase::Trial { within } else { LEASE_FRESH };
+        let now = BootTime(clock::boot_ms());
+        let contact = self.contact.is_some_and(|at| now.since(at) < within);
+        self.step(app, Event::Network(network::look(contact)));
     }
 
     /// An epoch is the host's, whichever app it was obeyed for.

@@ -7,9 +7,9 @@ use windlass_tests::agent::{Agent, Ways, take_coordinator};
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::{free_port, get};
-use windlass_tests::measured;
 use windlass_tests::wait::{pass, until};
 use windlass_tests::wire::{Flow, Wire};
+use windlass_tests::{measured, needs};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -193,4 +193,77 @@ fn a_download_that_stands_still_ends_and_a_slow_one_arrives() {
     wire.down(Flow::Slow(1_000_000));
     fleet.windlass(&["rollout", "watch", &id, "--timeout", "120s"]).expect(0);
     fleet.serves(app.port, "2.0");
+}
+
+/// A network namespace with one wire out of it; gone when it goes out of scope.
+struct Namespace(String);
+
+impl Namespace {
+    const OUTSIDE: &str = "10.213.77.1";
+
+    fn new() -> Self {
+        let namespace = Self(format!("wl{}", std::process::id()));
+        let name = &namespace.0;
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add {name}o type veth peer name wire netns {name}"));
+        ip(&format!("addr add {}/30 dev {name}o", Self::OUTSIDE));
+        ip(&format!("link set {name}o up"));
+        ip(&format!("-n {name} link set lo up"));
+        ip(&format!("-n {name} addr add 10.213.77.2/30 dev wire"));
+        ip(&format!("-n {name} link set wire up"));
+        ip(&format!("-n {name} route add default via {}", Self::OUTSIDE));
+        namespace
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The wire goes with it.
+        let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn ip(args: &str) {
+    let done = std::process::Command::new("ip").args(args.split(' ')).status().unwrap();
+    assert!(done.success(), "ip {args}");
+}
+
+#[test]
+fn a_release_that_breaks_the_hosts_network_goes_back_and_is_blamed() {
+    if !needs::root_and(&[("ip", "iproute2")]) {
+        return;
+    }
+    let namespace = Namespace::new();
+    let fleet = fleet::new().hosts(1).up();
+    let wire = Wire::at(Namespace::OUTSIDE, &coordinator(&fleet));
+    let within = ["ip", "netns", "exec", &namespace.0].map(str::to_owned).to_vec();
+    let agent =
+        Agent::take(&fleet, 1, Ways { coordinators: vec![wire.address()], within, ..Ways::default() });
+    let mut app = App::new("web", free_port(1));
+    app.rollout =
+        "  strategy: { max_parallel: 1, max_unavailable: 1, min_healthy_time: 300ms, healthy_deadline: 20s, \
+                   progress_deadline: 60s }\n  host: { confirm_timeout: 4s }\n"
+            .into();
+    let mends = "/sbin/ip link set wire up && /sbin/ip route replace default via 10.213.77.1";
+    for (n, breaks, text) in [
+        (2, "/sbin/ip link set wire down", "wire went down"),
+        (
+            3,
+            "/sbin/ip route del default; /sbin/ip addr flush dev wire",
+            "the default route over wire is gone",
+        ),
+    ] {
+        let mends = if n == 2 {
+            mends.to_owned()
+        } else {
+            format!("/sbin/ip addr replace 10.213.77.2/30 dev wire && {mends}")
+        };
+        let old = format!("{n}.0");
+        fleet.deploy(&app.configured(&format!("version={old}\nrun={mends}\n")), &old).expect(0);
+        let id = order(&fleet, &app.configured(&format!("version={n}.1\nrun={breaks}\n")), &format!("{n}.1"));
+        agent.in_phase("web", "reverted");
+        fleet.windlass(&["rollout", "watch", &id, "--timeout", "60s"]).expect(3);
+        why(&fleet, &id, "app", "the release probably broke this host's network");
+        why(&fleet, &id, "app", text);
+    }
 }

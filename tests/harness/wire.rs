@@ -48,7 +48,12 @@ enum Way {
 impl Wire {
     /// A wire to `target`, as `host:port`.
     pub fn to(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1", target)
+    }
+
+    /// The same, reached at this address of the machine.
+    pub fn at(address: &str, target: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let whole = State { up: Flow::Pass, down: Flow::Pass, cuts: 0, refuses: false, ends: false };
         let state = Arc::new(Mutex::new(whole));
