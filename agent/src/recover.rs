@@ -142,7 +142,7 @@ mod tests {
     fn release(layout: &Layout, counter: u64) -> ReleaseRef {
         let entry = Entry { path: EntryPath::new("empty").unwrap(), kind: EntryKind::Directory {} };
         let manifest = Manifest {
-            format: windlass_proto::version::MANIFEST_FORMAT,
+            format: 1,
             app: app(),
             version: format!("1.{counter}").parse().unwrap(),
             counter,

@@ -91,6 +91,7 @@ fn target(dir: &tempfile::TempDir, port: u16) -> Target {
                 smoke: vec![],
                 drain: Drain::default(),
                 stop: Stop::default(),
+                hooks: Default::default(),
             },
             dir: dir.path().into(),
             run: RunDir(dir.path().join("run")),

@@ -71,6 +71,7 @@ impl Place {
                 smoke: vec![],
                 drain: Drain::default(),
                 stop: Stop { signal: "SIGTERM".into(), grace },
+                hooks: Default::default(),
             },
             dir: self.dir.path().join("tree"),
             run: self.run(),

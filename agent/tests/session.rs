@@ -275,6 +275,7 @@ fn status(app: &str, seq: u64) -> Arc<AppStatus> {
         evidence: vec![],
         held: vec![],
         detail: String::new(),
+        hooks: Vec::new(),
     })
 }
 

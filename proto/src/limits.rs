@@ -56,6 +56,11 @@ pub const LOG_LINES: u32 = 5_000;
 
 /// Most bytes of an app's output that one answer has: a quarter of a message, so that a heartbeat behind it is not late.
 pub const LOG_BYTES: usize = MESSAGE_BYTES / 4;
+/// Most of a hook's output in a status: its last bytes. More of a failed one's is in the evidence.
+pub const HOOK_TAIL: usize = 512;
+
+/// Most hooks in a status: the newest. Each of the nine hooks once forwards and once on the way back.
+pub const HOOK_RUNS: usize = 32;
 
 /// HTTP/2 windows for bulk streams (reference/PERFORMANCE.md: 8M/16M and 256 KiB frames give 2.4 GB/s).
 pub const STREAM_WINDOW: u32 = 8 << 20;

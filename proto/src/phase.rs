@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::id::{AppName, OpId, RolloutId};
+use crate::id::{AppName, OpId, ReleaseVersion, RolloutId};
 use crate::release::ReleaseRef;
 use crate::time::Timestamp;
 
@@ -113,6 +113,60 @@ words! {
     }
 }
 
+words! {
+    /// A hook of a release, by CodeDeploy's names; [`crate::spec::hooks`] says when each is run.
+    HookName {
+        /// Before the drain.
+        BeforeBlockTraffic = "before_block_traffic",
+        /// After the drain.
+        AfterBlockTraffic = "after_block_traffic",
+        /// Before what runs is stopped.
+        ApplicationStop = "application_stop",
+        /// Before the link moves.
+        BeforeInstall = "before_install",
+        /// After the link moved.
+        AfterInstall = "after_install",
+        /// After the process was started.
+        ApplicationStart = "application_start",
+        /// After readiness and smoke checks.
+        ValidateService = "validate_service",
+        /// Before traffic is let in.
+        BeforeAllowTraffic = "before_allow_traffic",
+        /// After traffic was let in.
+        AfterAllowTraffic = "after_allow_traffic",
+    }
+}
+
+/// One command of a hook, running or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRun {
+    /// Which hook.
+    pub hook: HookName,
+    /// The version of the release whose hook it is.
+    pub version: ReleaseVersion,
+    /// Its program as the spec names it.
+    pub command: String,
+    /// When it was begun.
+    pub at: Timestamp,
+    /// Milliseconds from its begin to its end; none while it runs.
+    pub took: Option<u64>,
+    /// How often it was run: more than once after exit code 21.
+    pub runs: u32,
+    /// Its exit code, unless something else ended it.
+    pub exit: Option<i32>,
+    /// How it ended, in words; empty while it runs.
+    pub end: String,
+    /// The last of its output, at most [`crate::limits::HOOK_TAIL`].
+    pub output: String,
+}
+
+impl HookRun {
+    /// Whether it ended as it should.
+    pub fn passed(&self) -> bool {
+        self.took.is_some() && self.exit == Some(0)
+    }
+}
+
 /// What was in flight while a host changed: counted from the begin of the drain to the end of the old release, and, where
 /// the new release went back, what that had open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +199,7 @@ pub struct Attestation {
 /// One item frozen before a revert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// `log`, `probe`, `exit`, `config`, `link`, `clock` or `note`.
+    /// `log`, `probe`, `hook`, `exit`, `config`, `link`, `clock` or `note`.
     pub kind: String,
     /// When it was taken.
     pub at: Timestamp,
@@ -194,4 +248,7 @@ pub struct AppStatus {
     pub held: Vec<Digest>,
     /// What the host does or waits for right now.
     pub detail: String,
+    /// The hooks of the operation so far, at most [`crate::limits::HOOK_RUNS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
 }

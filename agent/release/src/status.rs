@@ -1,7 +1,7 @@
 //! What the coordinator is told of an app.
 
 use windlass_proto::digest::Digest;
-use windlass_proto::phase::{AppStatus, Attestation, Evidence, Outcome};
+use windlass_proto::phase::{AppStatus, Attestation, Evidence, HookRun, Outcome};
 
 use crate::state::{Progress, RevertGoal, RevertStep, State, Supervision};
 
@@ -14,6 +14,8 @@ pub struct Observed {
     pub held: Vec<Digest>,
     /// What was frozen for the operation at hand.
     pub evidence: Vec<Evidence>,
+    /// What the hooks of the operation at hand did so far.
+    pub hooks: Vec<HookRun>,
 }
 
 /// All that the host says of the app. Evidence goes along only with an outcome that is a failure.
@@ -41,6 +43,7 @@ pub fn status(state: &State, observed: Observed) -> AppStatus {
         evidence: if failed { observed.evidence } else { Vec::new() },
         held: observed.held,
         detail: detail(state),
+        hooks: observed.hooks,
     }
 }
 

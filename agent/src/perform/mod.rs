@@ -172,6 +172,7 @@ impl Host {
             attested,
             held: held::digests(&self.layout, &state.app),
             evidence: evidence.unwrap_or_default(),
+            hooks: Vec::new(),
         }
     }
 

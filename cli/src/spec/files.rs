@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use windlass_proto::phase::HookName;
 use windlass_proto::spec::check::{Finding, Level};
 use windlass_proto::spec::{ReleaseSpec, Runtime};
 
@@ -92,6 +93,12 @@ fn programs(release: &ReleaseSpec) -> Vec<(String, &str, bool)> {
             exec.and_then(|e| e.command.first()),
             false,
         ));
+    }
+    for name in HookName::ALL {
+        let commands = release.hooks.of(*name).iter().enumerate();
+        programs.extend(
+            commands.map(|(i, hook)| (format!("release.hooks.{name}.{i}.run.0"), hook.run.first(), false)),
+        );
     }
     programs
         .into_iter()

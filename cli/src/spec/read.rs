@@ -327,7 +327,8 @@ release:
   probes:
     readines: { http: {path: /r, port: http} }
     liveness: { http: {path: /l, port: htp}, period: 5, timeout: 3x, period: 6s }
-  hooks: { after_install: [] }
+  hooks: { after_instal: [], before_install: [ { run: [bin/none], idempotent: maybe } ] }
+  migrations: {}
   stop: { signal: SIGTREM, grace: 30 }
 rollout:
   strategy:

@@ -264,14 +264,9 @@ fn deadlines(order: &Order, checks: &mut Checks) {
         checks.error(
             "deadlines",
             format!(
-                "healthy_deadline {} is shorter than the release allows itself: drain {} + stop {} + startup {} + \
-                 min_healthy_time {} = {}; raise rollout.strategy.healthy_deadline to {} or shorten those",
+                "healthy_deadline {} is shorter than the release allows itself: {worst}; raise \
+                 rollout.strategy.healthy_deadline to {} or shorten those",
                 strategy.healthy_deadline,
-                worst.drain,
-                worst.stop,
-                worst.startup,
-                worst.healthy,
-                worst.total(),
                 worst.total()
             ),
         );

@@ -210,6 +210,7 @@ impl World {
             evidence: vec![],
             held: vec![to.digest],
             detail: String::new(),
+            hooks: Vec::new(),
         }
     }
 }

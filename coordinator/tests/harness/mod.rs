@@ -278,7 +278,7 @@ pub fn bundle(app: &str, version: &str, content: &[u8]) -> Bundle {
     .unwrap();
     let counter = version.bytes().fold(1_u64, |sum, byte| sum * 7 + u64::from(byte)) % 1_000_000;
     let manifest = Manifest {
-        format: windlass_proto::version::MANIFEST_FORMAT,
+        format: 1,
         app: app.parse().unwrap(),
         version: version.parse().unwrap(),
         counter,

@@ -27,8 +27,18 @@ pub enum ManifestError {
     #[error("the manifest is not in canonical form")]
     NotCanonical,
     /// Written by a later version.
-    #[error("the manifest has format {0}, this program reads {MANIFEST_FORMAT}; install a newer version")]
+    #[error(
+        "the manifest has format {0}, this program reads up to {MANIFEST_FORMAT}; install a newer version"
+    )]
     Format(u32),
+    /// One release would have two digests.
+    #[error("the manifest says format {given}, but what it holds is format {needed}")]
+    WrongFormat {
+        /// What it says.
+        given: u32,
+        /// What its release needs.
+        needed: u32,
+    },
     /// More entries than any bundle may have.
     #[error("the bundle has more than {BUNDLE_ENTRIES} entries")]
     TooManyEntries,
@@ -121,8 +131,12 @@ impl Manifest {
 
     /// Checks every rule that the types do not already keep.
     pub fn check(&self) -> Result<(), ManifestError> {
-        if self.format != MANIFEST_FORMAT {
+        if !(1..=MANIFEST_FORMAT).contains(&self.format) {
             return Err(ManifestError::Format(self.format));
+        }
+        if self.format != self.release.format() {
+            let (given, needed) = (self.format, self.release.format());
+            return Err(ManifestError::WrongFormat { given, needed });
         }
         if self.entries.len() > BUNDLE_ENTRIES {
             return Err(ManifestError::TooManyEntries);

@@ -15,7 +15,7 @@ use crate::spec::ReleaseSpec;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`crate::version::MANIFEST_FORMAT`].
+    /// What [`ReleaseSpec::format`] says.
     pub format: u32,
     /// The application.
     pub app: AppName,

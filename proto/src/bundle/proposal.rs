@@ -36,7 +36,7 @@ mod tests {
     fn manifest() -> Manifest {
         let spec = r#"{"runtime":{"kind":"static"},"drain":{"timeout":"1s"}}"#;
         Manifest {
-            format: crate::version::MANIFEST_FORMAT,
+            format: 1,
             app: "web".parse().unwrap(),
             version: "1".parse().unwrap(),
             counter: 1,

@@ -21,7 +21,6 @@ use crate::digest::Digest;
 use crate::id::{AppName, ReleaseVersion};
 use crate::limits::{BUNDLE_BYTES, BUNDLE_ENTRIES};
 use crate::spec::ReleaseSpec;
-use crate::version::MANIFEST_FORMAT;
 
 /// A directory that cannot become a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +165,7 @@ impl Tree {
         // Where the files lay when they were bundled is not part of the release.
         release.files = String::new();
         let manifest = Manifest {
-            format: MANIFEST_FORMAT,
+            format: release.format(),
             app,
             version,
             counter,

@@ -53,13 +53,42 @@ pub struct PhaseTime {
 /// One item frozen before a revert.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Evidence {
-    /// log | probe | exit | config | link | clock | note
+    /// log | probe | hook | exit | config | link | clock | note
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     #[prost(int64, tag = "2")]
     pub at_ms: i64,
     #[prost(string, tag = "3")]
     pub text: ::prost::alloc::string::String,
+}
+/// One command of a hook, running or ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HookRun {
+    /// CodeDeploy's name: before_block_traffic, ..., after_allow_traffic.
+    #[prost(string, tag = "1")]
+    pub hook: ::prost::alloc::string::String,
+    /// Version of the release whose hook it is.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub command: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub at_ms: i64,
+    /// How often it was run: more than once after exit code 21.
+    #[prost(uint32, tag = "5")]
+    pub runs: u32,
+    /// Unset while it runs.
+    #[prost(uint64, optional, tag = "6")]
+    pub took_ms: ::core::option::Option<u64>,
+    /// Unset while it runs, and where something else ended it.
+    #[prost(int32, optional, tag = "7")]
+    pub exit: ::core::option::Option<i32>,
+    /// In words; empty while it runs.
+    #[prost(string, tag = "8")]
+    pub end: ::prost::alloc::string::String,
+    /// The last of its output.
+    #[prost(string, tag = "9")]
+    pub output: ::prost::alloc::string::String,
 }
 /// All that a host says about one app; a later `seq` replaces an earlier one.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -107,6 +136,9 @@ pub struct AppStatus {
     /// Human text of what the host waits for or does right now ("probe readiness: 2 of 3 passed").
     #[prost(string, tag = "19")]
     pub detail: ::prost::alloc::string::String,
+    /// The hooks of the operation so far.
+    #[prost(message, repeated, tag = "20")]
+    pub hooks: ::prost::alloc::vec::Vec<HookRun>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Facts {
@@ -2011,6 +2043,9 @@ pub struct HostProgress {
     pub phase_times: ::prost::alloc::vec::Vec<PhaseTime>,
     #[prost(string, tag = "8")]
     pub detail: ::prost::alloc::string::String,
+    /// What its hooks did, in order.
+    #[prost(message, repeated, tag = "9")]
+    pub hooks: ::prost::alloc::vec::Vec<HookRun>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Plan {

@@ -5,12 +5,14 @@
 
 mod amount;
 pub mod check;
+pub mod hooks;
 mod release;
 mod rollout;
 pub mod selector;
 pub mod variables;
 
 pub use amount::{Amount, ByteSize, InvalidAmount, Ratio};
+pub use hooks::{Hook, Hooks};
 pub use release::{
     Drain, ExecProbe, HttpProbe, OnDrainTimeout, PortRef, Probe, ProbeKind, Probes, ReleaseSpec, Resources,
     Runtime, Stop, TcpProbe,

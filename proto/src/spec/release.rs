@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, Hooks};
 use crate::time::Span;
 
 /// How the app is run, probed, drained and stopped.
@@ -32,6 +32,16 @@ pub struct ReleaseSpec {
     /// How the app is stopped.
     #[serde(default)]
     pub stop: Stop,
+    /// Commands on the way from one release to the next.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+}
+
+impl ReleaseSpec {
+    /// The manifest format that this spec needs: a later one only where it says what an earlier reader does not know.
+    pub fn format(&self) -> u32 {
+        if self.hooks.is_empty() { 1 } else { 2 }
+    }
 }
 
 /// What runs the app on a host.

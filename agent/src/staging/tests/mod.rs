@@ -77,17 +77,7 @@ fn content(version: &str, counter: u64, items: &[(&str, Item)]) -> (Manifest, Ha
     }
     let release = serde_json::from_str(r#"{"runtime":{"kind":"static"}}"#).unwrap();
     let version = ReleaseVersion::new(version).unwrap();
-    (
-        Manifest {
-            format: windlass_proto::version::MANIFEST_FORMAT,
-            app: app(),
-            version,
-            counter,
-            release,
-            entries,
-        },
-        chunks,
-    )
+    (Manifest { format: 1, app: app(), version, counter, release, entries }, chunks)
 }
 
 fn seal(manifest: &Manifest, chunks: HashMap<Digest, Vec<u8>>, keys: &[&AuthorKey]) -> Bundle {

@@ -131,5 +131,6 @@ pub(crate) fn status(rollout: &Rollout, host: &HostName, seq: u64, phase: Phase)
         evidence: vec![],
         held: vec![],
         detail: String::new(),
+        hooks: Vec::new(),
     }
 }

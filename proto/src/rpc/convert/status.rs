@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{InvalidField, optional, parsed};
-use crate::phase::{AppStatus, Attestation, Drained, Evidence, Fault, Outcome, Phase};
+use crate::phase::{AppStatus, Attestation, Drained, Evidence, Fault, HookName, HookRun, Outcome, Phase};
 use crate::release::ReleaseRef;
 use crate::rpc;
 use crate::time::Timestamp;
@@ -59,6 +59,40 @@ impl From<rpc::Evidence> for Evidence {
     }
 }
 
+impl From<HookRun> for rpc::HookRun {
+    fn from(run: HookRun) -> Self {
+        Self {
+            hook: run.hook.to_string(),
+            version: run.version.to_string(),
+            command: run.command,
+            at_ms: run.at.0,
+            runs: run.runs,
+            took_ms: run.took,
+            exit: run.exit,
+            end: run.end,
+            output: run.output,
+        }
+    }
+}
+
+impl TryFrom<rpc::HookRun> for HookRun {
+    type Error = InvalidField;
+    fn try_from(wire: rpc::HookRun) -> Result<Self, InvalidField> {
+        let named = HookName::ALL.iter().find(|name| name.word() == wire.hook);
+        Ok(Self {
+            hook: *named.ok_or_else(|| InvalidField::new("hook", format!("unknown hook {:?}", wire.hook)))?,
+            version: parsed("version", &wire.version)?,
+            command: wire.command,
+            at: Timestamp(wire.at_ms),
+            took: wire.took_ms,
+            runs: wire.runs,
+            exit: wire.exit,
+            end: wire.end,
+            output: wire.output,
+        })
+    }
+}
+
 /// Phase times as the wire carries them.
 pub fn phase_times_to_wire(times: &BTreeMap<Phase, u64>) -> Vec<rpc::PhaseTime> {
     let item = |(phase, ms): (&Phase, &u64)| rpc::PhaseTime {
@@ -104,6 +138,7 @@ impl From<AppStatus> for rpc::AppStatus {
             evidence: status.evidence.into_iter().map(Into::into).collect(),
             held: status.held.iter().map(ToString::to_string).collect(),
             detail: status.detail,
+            hooks: status.hooks.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -111,6 +146,7 @@ impl From<AppStatus> for rpc::AppStatus {
 impl TryFrom<rpc::AppStatus> for AppStatus {
     type Error = InvalidField;
     fn try_from(wire: rpc::AppStatus) -> Result<Self, InvalidField> {
+        let hooks = wire.hooks.into_iter().map(HookRun::try_from).collect::<Result<_, _>>();
         let attested = wire.attested.map(Attestation::try_from).transpose();
         Ok(Self {
             app: parsed("app", &wire.app)?,
@@ -132,6 +168,7 @@ impl TryFrom<rpc::AppStatus> for AppStatus {
             evidence: wire.evidence.into_iter().map(Into::into).collect(),
             held: wire.held.iter().map(|text| parsed("held", text)).collect::<Result<_, _>>()?,
             detail: wire.detail,
+            hooks: hooks.map_err(|error| error.within("hooks"))?,
         })
     }
 }
@@ -175,6 +212,17 @@ mod tests {
             evidence: vec![Evidence { kind: "log".into(), at: Timestamp(5), text: "boom".into() }],
             held: vec![Digest::from_bytes([1; 32])],
             detail: "idle".into(),
+            hooks: vec![HookRun {
+                hook: HookName::AfterInstall,
+                version: "1.2".parse().unwrap(),
+                command: "bin/prepare".into(),
+                at: Timestamp(7),
+                took: Some(12),
+                runs: 2,
+                exit: Some(3),
+                end: "exit code 3".into(),
+                output: "no".into(),
+            }],
         }
     }
 
@@ -187,10 +235,17 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let wire = || rpc::AppStatus::from(full());
-        let broken: [(&str, rpc::AppStatus); 6] = [
+        let broken: [(&str, rpc::AppStatus); 7] = [
             ("app", rpc::AppStatus { app: "../x".into(), ..wire() }),
             ("phase", rpc::AppStatus { phase: 0, ..wire() }),
             ("op_id", rpc::AppStatus { op_id: "A B".into(), ..wire() }),
+            (
+                "hooks.hook",
+                rpc::AppStatus {
+                    hooks: vec![rpc::HookRun { hook: "x".into(), ..wire().hooks.remove(0) }],
+                    ..wire()
+                },
+            ),
             ("held", rpc::AppStatus { held: vec!["x".into()], ..wire() }),
             (
                 "target.digest",

@@ -62,6 +62,7 @@ pub fn release(spec: &ReleaseSpec) -> Vec<Finding> {
     check.runtime(&spec.runtime);
     check.ports();
     check.probes(spec);
+    check.hooks(&spec.hooks);
     if !STOP_SIGNALS.contains(&spec.stop.signal.as_str()) {
         let known = STOP_SIGNALS.join(", ");
         check.error(
@@ -114,13 +115,7 @@ pub fn together(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
         check.error(
             "rollout.strategy.healthy_deadline",
             format!(
-                "{deadline} is shorter than the release allows itself: drain {} + stop {} + startup {} + \
-                 min_healthy_time {} = {}; raise it to {} or shorten those",
-                worst.drain,
-                worst.stop,
-                worst.startup,
-                worst.healthy,
-                worst.total(),
+                "{deadline} is shorter than the release allows itself: {worst}; raise it to {} or shorten those",
                 worst.total()
             ),
         );
@@ -242,6 +237,20 @@ mod tests {
             ("stop", r#"{"grace": "0s"}"#, "release.stop.grace"),
             ("drain", r#"{"timeout": "0s", "on_timeout": "abort"}"#, "release.drain.timeout"),
             ("drain", r#"{"delay": "10m"}"#, "shorter than the release allows itself"),
+            (
+                "hooks",
+                r#"{"before_install": [{"run": ["../x"]}]}"#,
+                "release.hooks.before_install.0.run.0: \"../x\" is not a path inside",
+            ),
+            ("hooks", r#"{"before_install": [{"run": []}]}"#, "release.hooks.before_install.0.run: empty"),
+            (
+                "hooks",
+                r#"{"after_install": [{"run": ["x", "{port.grpc}"]}]}"#,
+                "release.hooks.after_install.0.run.1: no port is named",
+            ),
+            ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "0s"}]}"#, "must be longer than 0s"),
+            ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "2h"}]}"#, "2h is longer than 1h"),
+            ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "5m"}]}"#, "+ hooks 5m = 6m"),
         ] {
             let found = spec(with(good_release(), path, json(to)), good_rollout());
             assert!(found.iter().any(|f| f.contains(says)), "{path}={to}: {found:?}");

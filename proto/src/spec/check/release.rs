@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Finding, Findings, Level};
 use crate::bundle::EntryPath;
+use crate::phase::HookName;
+use crate::spec::hooks::{HOOK_COMMANDS, HOOK_LONGEST, Hooks};
 use crate::spec::variables::{self, Piece, Variable};
 use crate::spec::{PortRef, Probe, ProbeKind, ReleaseSpec, Runtime};
 
@@ -143,6 +145,23 @@ impl Findings<'_> {
                 "release.probes.liveness.http.path",
                 format!("readiness asks {ready} too: an app that is only not ready would be restarted"),
             );
+        }
+    }
+
+    pub(super) fn hooks(&mut self, hooks: &Hooks) {
+        for name in HookName::ALL {
+            let path = format!("release.hooks.{name}");
+            if hooks.of(*name).len() > HOOK_COMMANDS {
+                self.error(&path, format!("more than {HOOK_COMMANDS} commands; let one run the others"));
+            }
+            for (i, hook) in hooks.of(*name).iter().enumerate() {
+                self.command(&format!("{path}.{i}.run"), &hook.run, true);
+                let path = format!("{path}.{i}.timeout");
+                self.positive(&path, hook.timeout);
+                if hook.timeout > HOOK_LONGEST {
+                    self.error(&path, format!("{} is longer than {HOOK_LONGEST}", hook.timeout));
+                }
+            }
         }
     }
 

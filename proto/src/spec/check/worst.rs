@@ -1,5 +1,7 @@
 //! How long one host may take, from the release's own times.
 
+use std::fmt;
+
 use crate::spec::{Probe, ReleaseSpec, RolloutSpec, Runtime};
 use crate::time::Span;
 
@@ -14,6 +16,20 @@ pub struct Worst {
     pub startup: Span,
     /// `min_healthy_time`.
     pub healthy: Span,
+    /// The time-outs of all hooks.
+    pub hooks: Span,
+}
+
+impl fmt::Display for Worst {
+    /// The sum as a person would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { drain, stop, startup, healthy, hooks } = self;
+        write!(f, "drain {drain} + stop {stop} + startup {startup} + min_healthy_time {healthy}")?;
+        if *hooks > Span(0) {
+            write!(f, " + hooks {hooks}")?;
+        }
+        write!(f, " = {}", self.total())
+    }
 }
 
 impl Worst {
@@ -27,11 +43,12 @@ impl Worst {
             stop: if stops { release.stop.grace } else { Span(0) },
             startup: probes.startup.as_ref().or(probes.readiness.as_ref()).map_or(Span(0), limit),
             healthy: spec.strategy.min_healthy_time,
+            hooks: release.hooks.longest_of_all(),
         }
     }
 
     /// All parts together.
     pub fn total(self) -> Span {
-        self.drain + self.stop + self.startup + self.healthy
+        self.drain + self.stop + self.startup + self.healthy + self.hooks
     }
 }
