@@ -21,6 +21,7 @@ use crate::driver::Driver;
 use crate::enrol::EnrolError;
 use crate::exchange::Published;
 use crate::file::FileError;
+use crate::hook::runner::ShimRunner;
 use crate::identity::Vault;
 use crate::layout::Layout;
 use crate::perform::Host;
@@ -159,9 +160,10 @@ impl App {
         };
         let bulk = Bulk::new(&link);
         let runtimes = Runtimes::new(context.clone(), OWN_PROGRAM.into());
+        let hooks = Box::new(ShimRunner::new(OWN_PROGRAM.into()));
         let store = storage.store.store;
         let yard = Yard {
-            host: Arc::new(Host::new(layout.clone(), context, runtimes, Arc::clone(&store))),
+            host: Arc::new(Host::new(layout.clone(), context, runtimes, hooks, Arc::clone(&store))),
             stager: Arc::new(stager),
             uplink: Arc::new(bulk.clone()),
             slots: Arc::new(Semaphore::new(STAGINGS)),

@@ -18,6 +18,7 @@ use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
 
 use crate::backoff::Backoff;
 use crate::held;
+use crate::hook::Stops;
 use crate::perform::{Brief, Host, Outcome, Teller, chain};
 use crate::probe::engine::{self, Sight};
 use crate::probe::{Target, Transcripts};
@@ -98,7 +99,7 @@ pub struct Lanes {
 #[derive(Debug)]
 struct Job {
     turn: u64,
-    cancel: CancellationToken,
+    stops: Stops,
     task: JoinHandle<()>,
 }
 
@@ -129,7 +130,7 @@ impl Lanes {
     pub fn dispatch(&mut self, state: &State, effects: Vec<Effect>, contact: &str) {
         *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = state.keep();
         if let Some(job) = self.job.as_ref().filter(|job| job.turn != state.turn) {
-            job.cancel.cancel();
+            job.stops.cancel.cancel();
         }
         let mut in_order = Vec::new();
         for effect in effects {
@@ -162,27 +163,27 @@ impl Lanes {
 
     /// Performs effects in order, after what is still being done has ended or noticed that it is cancelled.
     fn begin(&mut self, state: &State, effects: Vec<Effect>, contact: &str) {
-        let operation = state.operation.as_ref();
+        let stops = Stops::default();
         let brief = Brief {
             app: self.app.clone(),
             turn: state.turn,
-            to: operation.map(|operation| operation.to.clone()),
-            from: operation.and_then(|operation| operation.from.clone()),
-            reason: operation.map(|operation| operation.reason.clone()).unwrap_or_default(),
+            operation: state.operation.clone(),
+            stops: stops.clone(),
             contact: contact.to_owned(),
             teller: Teller { app: self.app.clone(), found: self.yard.found.clone() },
             transcripts: self.transcripts.clone(),
             keep: self.keep.clone(),
         };
         let before = self.job.take().map(|job| job.task);
-        let (host, found, cancel) =
-            (self.yard.host.clone(), self.yard.found.clone(), CancellationToken::new());
-        let cancelled = cancel.clone();
+        let (host, found, cancelled) =
+            (self.yard.host.clone(), self.yard.found.clone(), stops.cancel.clone());
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 // A panic in there was told by the runtime; what it leaves undone has a deadline in the machine.
                 let _ = before.await;
             }
+            // How the step's effect went is told when the hooks after it have passed.
+            let mut answer = None;
             for effect in effects {
                 let outcome = if is_cancellable(&effect) {
                     cancelled.run_until_cancelled(host.perform(&brief, effect)).await.flatten()
@@ -190,12 +191,19 @@ impl Lanes {
                     host.perform(&brief, effect).await
                 };
                 if let Some(outcome) = outcome {
-                    let finding = Finding::Outcome(outcome);
-                    let _ = found.send(Found { app: brief.app.clone(), finding }).await;
+                    let goes_on = matches!(&outcome.event, Event::Done { done, .. } if done.goes_on());
+                    answer = Some(outcome);
+                    if !goes_on {
+                        break;
+                    }
                 }
             }
+            if let Some(outcome) = answer {
+                let finding = Finding::Outcome(outcome);
+                let _ = found.send(Found { app: brief.app.clone(), finding }).await;
+            }
         });
-        self.job = Some(Job { turn: state.turn, cancel, task });
+        self.job = Some(Job { turn: state.turn, stops, task });
     }
 
     /// Watches a process that was started or adopted under this turn, from now on.
@@ -276,7 +284,9 @@ impl Lanes {
         self.probing = None;
         self.watcher = None;
         if let Some(job) = self.job.take() {
-            job.cancel.cancel();
+            // A hook goes on without the agent.
+            job.stops.leave.cancel();
+            job.stops.cancel.cancel();
             let _ = job.task.await;
         }
     }

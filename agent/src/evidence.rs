@@ -47,6 +47,8 @@ pub struct Scene<'a> {
     pub config: String,
     /// Anything else worth knowing.
     pub notes: Vec<String>,
+    /// What its hooks did.
+    pub hooks: Vec<Evidence>,
 }
 
 /// Collects what there is to know.
@@ -54,7 +56,7 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
     let now = clock::wall();
     let item =
         |kind: &str, at, text: String| Evidence { kind: kind.to_owned(), at, text: cut(text, ITEM_BYTES) };
-    let mut items = Vec::new();
+    let mut items = scene.hooks.clone();
     // A release that failed before it was started has left the former one's traces there.
     if let Some(started) = scene.run.read_started().filter(|it| it.release.digest == scene.release) {
         let exited = scene.run.read_exited(&started.mark);
@@ -72,7 +74,8 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
             at,
             format!("{} {}: {state}: {command}", started.release.app, started.release.version),
         ));
-        let lines = last_lines(&started.log, LOG_LINES, LOG_BYTES);
+        let log = started.log.as_deref();
+        let lines = log.map(|log| last_lines(log, LOG_LINES, LOG_BYTES)).unwrap_or_default();
         if !lines.is_empty() {
             items.push(Evidence { kind: "log".to_owned(), at: now, text: cut(lines.join("\n"), LOG_BYTES) });
         }
@@ -175,6 +178,7 @@ mod tests {
             link: String::new(),
             config: "+ x".into(),
             notes: vec!["é".repeat(9000)],
+            hooks: vec![],
         };
         let items = collect(&scene);
         assert_eq!(items[0].text, "current: none");
@@ -202,7 +206,7 @@ mod tests {
             program: "/bin/true".into(),
             args: vec![],
             dir: "/".into(),
-            log: run.log(&old),
+            log: Some(run.log(&old)),
             at: Timestamp(0),
         };
         fs::write(run.started(), serde_json::to_vec(&started).unwrap()).unwrap();
@@ -226,6 +230,7 @@ mod tests {
                 link: String::new(),
                 config: String::new(),
                 notes: vec![],
+                hooks: vec![],
             };
             let items = collect(&scene).into_iter();
             items.map(|item| (item.kind, item.text.contains("passed"))).collect::<Vec<_>>()

@@ -19,6 +19,7 @@
 //! * [`driver`]: the one loop: event, step, journal, effects, status. [`dispatch`]: effects become tasks, one lane per app;
 //!   [`perform`]: what each effect does. [`recover`]: what was under way. [`exchange`]: words of session and driver.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
+//! * [`hook`]: runs the commands of a release on the way from one to the next.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
 //! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
@@ -47,6 +48,7 @@ pub mod exchange;
 pub mod facts;
 pub mod file;
 pub mod held;
+pub mod hook;
 pub mod identity;
 pub mod inspect;
 pub mod journal;

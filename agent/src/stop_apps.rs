@@ -6,6 +6,7 @@ use futures::future::join_all;
 
 use crate::control::{self, AgentStatus, ControlError, Question};
 use crate::held;
+use crate::hook;
 use crate::layout::Layout;
 use crate::runtime::kill;
 use crate::runtime::process::parse_signal;
@@ -50,6 +51,13 @@ pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
     let apps = held::apps(layout);
     let stopping = apps.iter().map(|app| async {
         let run = RunDir(layout.app_run(app));
+        let hook = hook::run_dir(&run);
+        if let Some(started) = hook.read_started() {
+            kill::stop(&hook, &started, nix::sys::signal::Signal::SIGTERM, Stop::default().grace.std())
+                .await
+                .map_err(|source| StopAppsError::Stop { run: hook.0.clone(), source })?;
+            kill::vanished(&started).await;
+        }
         let Some(started) = run.read_started() else { return Ok(Stopped::default()) };
         let Stop { signal, grace } = stop_of(layout, &started);
         let signal = parse_signal(&signal).unwrap_or(nix::sys::signal::Signal::SIGTERM);

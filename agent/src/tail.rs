@@ -40,7 +40,8 @@ pub fn tail(layout: &Layout, app: &str, count: u32) -> Result<Tail, NoTail> {
     let Some(started) = RunDir(layout.app_run(&app)).read_started() else {
         return Err(NoTail::NeverStarted(app));
     };
-    let lines = last_lines(&started.log, count.min(LOG_LINES) as usize, LOG_BYTES);
+    let log = started.log.as_deref();
+    let lines = log.map(|log| last_lines(log, count.min(LOG_LINES) as usize, LOG_BYTES)).unwrap_or_default();
     Ok(Tail { release: started.release, lines })
 }
 

@@ -17,6 +17,7 @@ use windlass_agent::dispatch::{Uplink, Yard};
 use windlass_agent::driver::Driver;
 use windlass_agent::exchange::{FromSession, Order, Published};
 use windlass_agent::held;
+use windlass_agent::hook::runner::ShimRunner;
 use windlass_agent::journal::Journal;
 use windlass_agent::layout::Layout;
 use windlass_agent::link;
@@ -178,8 +179,9 @@ impl Agent {
             policy: place.policy(),
         };
         let shim = PathBuf::from(env!("CARGO_BIN_EXE_windlass-agent"));
-        let runtimes = Runtimes::new(context.clone(), shim);
-        let host = Arc::new(Host::new(layout.clone(), context, runtimes, store.clone()));
+        let runtimes = Runtimes::new(context.clone(), shim.clone());
+        let hooks = Box::new(ShimRunner::new(shim));
+        let host = Arc::new(Host::new(layout.clone(), context, runtimes, hooks, store.clone()));
         let (orders, orders_rx) = mpsc::channel(64);
         let (found, found_rx) = mpsc::channel(64);
         let (published_tx, published) = watch::channel(Published::default());

@@ -138,8 +138,8 @@ async fn an_application_runs_away_from_the_agent() {
     assert_eq!(blocked(started.app), 0);
     assert_eq!(blocked(started.shim) & terminate, terminate);
 
-    until("output", || last_lines(&started.log, 1, 100) == ["done"]).await;
-    let output = last_lines(&started.log, 100, 10_000);
+    until("output", || last_lines(started.log.as_deref().unwrap(), 1, 100) == ["done"]).await;
+    let output = last_lines(started.log.as_deref().unwrap(), 100, 10_000);
     for line in
         ["COLOUR=blue on host-1", "WINDLASS_VERSION=1.0", "WINDLASS_ADDRESS=127.0.0.1", "args 127.0.0.1:1"]
     {
@@ -230,7 +230,7 @@ async fn the_end_is_noticed_quickly_with_its_last_words() {
     let exit = tokio::time::timeout(Duration::from_secs(5), watching).await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(in_words(exit.as_ref()), "killed by SIGSEGV");
-    assert_eq!(last_lines(&started.log, 1, 100), ["last words"]);
+    assert_eq!(last_lines(started.log.as_deref().unwrap(), 1, 100), ["last words"]);
 }
 
 #[tokio::test]
@@ -288,8 +288,8 @@ async fn limits_hold_for_the_application_only() {
         *resources = Some(Resources { memory_max: Some("512MiB".parse().unwrap()), open_files: Some(77) });
     }
     let started = runtime().start(&launch).await.unwrap().unwrap();
-    until("output", || last_lines(&started.log, 1, 100) == ["end"]).await;
-    assert_eq!(last_lines(&started.log, 9, 100), ["77", "done", "524288", "end"]);
+    until("output", || last_lines(started.log.as_deref().unwrap(), 1, 100) == ["end"]).await;
+    assert_eq!(last_lines(started.log.as_deref().unwrap(), 9, 100), ["77", "done", "524288", "end"]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", started.shim.pid)).unwrap();
     assert!(!limits.lines().any(|l| l.starts_with("Max open files") && l.contains(" 77 ")), "{limits}");
     runtime().stop(&launch).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_start_whose_agent_was_killed_is_taken_over() {
         user: None,
         memory_max: None,
         open_files: None,
-        log: launch.run.log(&launch.release.digest),
+        log: Some(launch.run.log(&launch.release.digest)),
     };
     fs::write(launch.run.order(), serde_json::to_vec(&order).unwrap()).unwrap();
     let mut shim = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-agent"))

@@ -9,6 +9,7 @@ mod development_fleet;
 mod drain;
 mod grpc;
 mod health;
+mod hooks;
 mod kills;
 mod logs;
 mod prometheus;

@@ -20,6 +20,8 @@ pub struct App {
     pub expect: String,
     /// `rollout.strategy` and what follows, indented by two.
     pub rollout: String,
+    /// More members of `release`, indented by two.
+    pub release: String,
 }
 
 impl App {
@@ -38,6 +40,7 @@ impl App {
             liveness: "period: 1s, timeout: 1s".into(),
             expect: String::new(),
             rollout: rollout.into(),
+            release: String::new(),
         }
     }
 
@@ -59,7 +62,7 @@ release:
     liveness:  {{ http: {{path: /health, port: http}}, {liveness} }}
   drain: {drain}
   stop: {{ grace: 3s }}
-rollout:
+{release}rollout:
   targets: {{ selector: "role=app" }}
 {rollout}"#,
             name = self.name,
@@ -68,6 +71,7 @@ rollout:
             drain = self.drain,
             liveness = self.liveness,
             expect = self.expect,
+            release = self.release,
         );
         let path = self.dir().join("windlass.yaml");
         std::fs::write(&path, spec).unwrap();

@@ -116,7 +116,7 @@ impl Host {
         let impostor = self.state.current.as_ref().is_some_and(|it| self.nature(it) == Nature::Impostor);
         let proven = self.running.filter(|running| self.link == Some(*running) && !impostor);
         let attested = Attestation { ok: proven.is_some(), digest: proven, ..Attestation::default() };
-        Box::new(status(&self.state, Observed { attested, held: vec![], evidence: vec![] }))
+        Box::new(status(&self.state, Observed { attested, held: vec![], evidence: vec![], hooks: vec![] }))
     }
 
     fn nature(&self, release: &ReleaseRef) -> Nature {
@@ -263,6 +263,9 @@ impl Host {
             Effect::Switch { .. } => done(Done::Switched),
             Effect::Start { release } if self.nature(release) == Nature::DoesNotStart => {
                 Event::Failed { turn, fault: Fault::App, reason: "exec format error".into() }
+            }
+            Effect::Start { release } if self.nature(release) == Nature::HookFails => {
+                Event::Failed { turn, fault: Fault::App, reason: "hook application_start failed".into() }
             }
             Effect::Start { .. } => done(Done::Started),
             Effect::Adopt { release } if self.running == Some(release.digest) => done(Done::Adopted),

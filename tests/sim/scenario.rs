@@ -37,6 +37,8 @@ pub(crate) enum Nature {
     DiesInTrial,
     DiesInWatch,
     DrainsTooLong,
+    /// Its hook `application_start` fails, with the process there.
+    HookFails,
     /// Serves, but from something else than its directory.
     Impostor,
 }
@@ -51,6 +53,7 @@ pub(crate) fn nature(dice: &mut Dice) -> Nature {
         5 => Nature::DiesInWatch,
         6 => Nature::DrainsTooLong,
         7 => Nature::Impostor,
+        8 => Nature::HookFails,
         _ => Nature::Good,
     }
 }

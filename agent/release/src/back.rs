@@ -1,10 +1,10 @@
 //! The ways back: undraining, reverting, quarantine. A revert goes to [`crate::State::confirmed`] and nowhere else,
 //! and it is never followed by another one without a person.
 
-use windlass_proto::phase::{Fault, Outcome};
+use windlass_proto::phase::{Fault, HookName, Outcome};
 use windlass_proto::time::Span;
 
-use crate::effect::{Checks, Effect};
+use crate::effect::{Checks, Effect, HOOK_AT_MOST};
 use crate::event::{Done, Health};
 use crate::now::BootTime;
 use crate::refused::Refused;
@@ -18,19 +18,24 @@ const REVERT_ATTEMPTS: u32 = 3;
 const UNDRAIN_ATTEMPTS: u32 = 5;
 
 /// For the old release to become ready when no operation says otherwise.
-pub(crate) const READY_WITHIN: Span = Span::secs(300);
+const READY_WITHIN: Span = Span::secs(300);
 
 impl Machine {
     /// Back into traffic on the old release, which was never stopped.
     pub(crate) fn undrain(&mut self, fault: Fault, reason: &str) {
         self.blame(fault, reason);
         self.enter(Progress::Undraining { attempt: 0, retry_at: None });
+        self.freeze_evidence();
         self.ask_undrain();
     }
 
     pub(crate) fn ask_undrain(&mut self) {
         match self.state.current.clone() {
-            Some(release) => self.ask(Effect::Undrain { release }),
+            Some(release) => {
+                self.hook_if_it_works(&release, HookName::BeforeAllowTraffic);
+                self.ask(Effect::Undrain { release: release.clone() });
+                self.hook_if_it_works(&release, HookName::AfterAllowTraffic);
+            }
             None => self.undrained(),
         }
     }
@@ -102,7 +107,12 @@ impl Machine {
         let settings = self.state.current.clone();
         let settings = settings.or_else(|| self.state.operation.as_ref().map(|op| op.to.clone()));
         match settings.or_else(|| self.state.confirmed.clone()) {
-            Some(release) => self.ask(Effect::Stop { release }),
+            Some(release) => {
+                if let Some(current) = self.state.current.clone() {
+                    self.hook_if_it_works(&current, HookName::ApplicationStop);
+                }
+                self.ask(Effect::Stop { release });
+            }
             None => self.revert_stopped(),
         }
     }
@@ -138,13 +148,15 @@ impl Machine {
                 match self.state.current.clone() {
                     None => self.reverted(),
                     Some(release) => {
-                        let within = self.state.operation.as_ref().map(|op| op.order.healthy_deadline);
-                        let ready_by = self.now.boot.after(within.unwrap_or(READY_WITHIN));
+                        let ready_by = self.ready_by().after(HOOK_AT_MOST);
                         self.revert_start(release, ready_by);
                     }
                 }
             }
             (RevertStep::Starting { .. }, Done::Started) => {
+                // A hook that hung has taken nothing of the release's own time.
+                let ready_by = self.ready_by();
+                self.revert_to(RevertStep::Starting { ready_by });
                 if let Some(release) = self.state.current.clone() {
                     self.ask(Effect::Probe { release, checks: Checks::Startup });
                 }
@@ -155,9 +167,16 @@ impl Machine {
         Ok(())
     }
 
+    /// When the release that comes back must be ready, if it is started now.
+    pub(crate) fn ready_by(&self) -> BootTime {
+        let within = self.state.operation.as_ref().map(|op| op.order.healthy_deadline);
+        self.now.boot.after(within.unwrap_or(READY_WITHIN))
+    }
+
     pub(crate) fn revert_start(&mut self, release: windlass_proto::release::ReleaseRef, ready_by: BootTime) {
         self.revert_to(RevertStep::Starting { ready_by });
-        self.ask(Effect::Start { release });
+        self.ask(Effect::Start { release: release.clone() });
+        self.hook_if_it_works(&release, HookName::ApplicationStart);
     }
 
     pub(crate) fn revert_health(&mut self, health: Health) -> Result<(), Refused> {
@@ -174,7 +193,9 @@ impl Machine {
             }
             (RevertStep::Verifying { .. }, Health::Ready) => {
                 self.revert_to(RevertStep::Admitting);
-                self.ask(Effect::Admit { release });
+                self.hook_if_it_works(&release, HookName::BeforeAllowTraffic);
+                self.ask(Effect::Admit { release: release.clone() });
+                self.hook_if_it_works(&release, HookName::AfterAllowTraffic);
                 Ok(())
             }
             (RevertStep::Verifying { .. }, Health::NotReady { why }) => {
@@ -243,6 +264,7 @@ impl Machine {
         self.ask(Effect::StopProbes);
         self.ask(Effect::Withdraw);
         if let Some(release) = self.state.current.clone() {
+            self.hook_if_it_works(&release, HookName::ApplicationStop);
             self.ask(Effect::Stop { release });
         }
     }

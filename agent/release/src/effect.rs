@@ -2,7 +2,12 @@
 
 use windlass_proto::digest::Digest;
 use windlass_proto::id::OpId;
+use windlass_proto::phase::HookName;
 use windlass_proto::release::ReleaseRef;
+use windlass_proto::time::Span;
+
+/// Longest that one hook which may fail gets, whatever its own time-outs say: it must not hold a way back up.
+pub const HOOK_AT_MOST: Span = Span::secs(300);
 
 /// Something to do. All are idempotent: after a crash the same is asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +78,20 @@ pub enum Effect {
     Admit {
         /// What runs.
         release: ReleaseRef,
+    },
+    /// Run the commands of a hook, if the release has any, before the next effect of the step begins. It has no answer of
+    /// its own: how the step's answered effect went is told when the hooks after it have passed, and where one that must
+    /// pass does not, `Failed` is told instead, and nothing more of the step is done.
+    Hook {
+        /// Whose hook.
+        release: ReleaseRef,
+        /// Which.
+        hook: HookName,
+        /// Tells one asking from the next: what a crash makes the machine ask again has the same number, and must not be
+        /// run twice unless the release says that it may.
+        round: u64,
+        /// Whether its failure counts; otherwise it is only noted, and bounded by [`HOOK_AT_MOST`].
+        must_pass: bool,
     },
     /// Close the session and dial a new one: the old one proves nothing of the host as it is now. No answer.
     Redial,
@@ -153,6 +172,7 @@ impl Effect {
             Self::Smoke { .. } => "smoke",
             Self::Withdraw => "withdraw",
             Self::Admit { .. } => "admit",
+            Self::Hook { .. } => "hook",
             Self::Redial => "redial",
             Self::WriteConfirmed { .. } => "write_confirmed",
             Self::FreezeEvidence { .. } => "freeze_evidence",

@@ -1,7 +1,7 @@
 //! What can happen to an app on a host.
 
 use windlass_proto::id::{OpId, RolloutId};
-use windlass_proto::phase::{Drained, Fault};
+use windlass_proto::phase::{Drained, Fault, HookName};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
 
@@ -62,6 +62,13 @@ pub enum Event {
         fault: Fault,
         /// Why, in one sentence.
         reason: String,
+    },
+    /// A hook began or ended; the report changes.
+    Hook {
+        /// The turn that asked for it.
+        turn: u64,
+        /// The one that runs; none when it has ended.
+        running: Option<HookName>,
     },
     /// The probes saw something. `turn` is that of the step that gave [`crate::Effect::Probe`].
     Health {
@@ -153,6 +160,13 @@ pub enum Done {
     },
     /// Of `Admit`: in traffic.
     Admitted,
+}
+
+impl Done {
+    /// Whether what follows in the same step may be done.
+    pub const fn goes_on(&self) -> bool {
+        !matches!(self, Self::DrainTimedOut(_) | Self::SmokeFailed { .. })
+    }
 }
 
 /// What the probes saw. A probe that the release does not have passes at once and never fails.

@@ -1,6 +1,7 @@
 //! From the permit to the trial.
 
-use windlass_proto::phase::{Drained, Fault, Phase};
+use windlass_proto::phase::{Drained, Fault, HookName, Phase};
+use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::OnContactLost;
 use windlass_proto::time::Span;
 
@@ -41,7 +42,7 @@ impl Machine {
                 let healthy_by = *healthy_by;
                 self.settle_drained(cut);
                 self.enter(Progress::Switching { healthy_by });
-                self.ask(Effect::Switch { to: Some(to) });
+                self.switch(to);
             }
             (Progress::Switching { healthy_by }, Done::Switched) => {
                 let healthy_by = *healthy_by;
@@ -51,7 +52,7 @@ impl Machine {
                 }
                 self.enter(Progress::Starting { healthy_by });
                 self.ask(Effect::Redial);
-                self.ask(Effect::Start { release: to });
+                self.start(to);
             }
             (Progress::Starting { .. }, Done::Started) => {
                 self.ask(Effect::Probe { release: to, checks: Checks::Startup });
@@ -61,7 +62,7 @@ impl Machine {
             }
             (Progress::Admitting { .. }, Done::Adopted) => {
                 self.ask(Effect::Probe { release: to.clone(), checks: Checks::Service });
-                self.ask(Effect::Admit { release: to });
+                self.admit(to);
             }
             (Progress::Verifying { healthy_by, ready_since, .. }, Done::SmokePassed) => {
                 let (healthy_by, ready_since) = (*healthy_by, *ready_since);
@@ -105,6 +106,36 @@ impl Machine {
         }
     }
 
+    /// Out of traffic, with the hooks of the release to come around it.
+    pub(crate) fn drain(&mut self, release: ReleaseRef) {
+        let Some(to) = self.state.operation.as_ref().map(|operation| operation.to.clone()) else { return };
+        self.hook(&to, HookName::BeforeBlockTraffic);
+        self.ask(Effect::Drain { release });
+        self.hook(&to, HookName::AfterBlockTraffic);
+    }
+
+    pub(crate) fn switch(&mut self, to: ReleaseRef) {
+        self.hook(&to, HookName::BeforeInstall);
+        self.ask(Effect::Switch { to: Some(to) });
+    }
+
+    pub(crate) fn start(&mut self, release: ReleaseRef) {
+        self.hook(&release, HookName::AfterInstall);
+        self.ask(Effect::Start { release: release.clone() });
+        self.hook(&release, HookName::ApplicationStart);
+    }
+
+    fn smoke(&mut self, release: ReleaseRef) {
+        self.ask(Effect::Smoke { release: release.clone() });
+        self.hook(&release, HookName::ValidateService);
+    }
+
+    fn admit(&mut self, release: ReleaseRef) {
+        self.hook(&release, HookName::BeforeAllowTraffic);
+        self.ask(Effect::Admit { release: release.clone() });
+        self.hook(&release, HookName::AfterAllowTraffic);
+    }
+
     /// From here on a failure is a revert.
     pub(crate) fn stop_old(&mut self, healthy_by: BootTime) {
         self.state.supervision = Supervision::Off;
@@ -112,6 +143,7 @@ impl Machine {
         self.enter(Progress::Stopping { healthy_by });
         self.ask(Effect::StopProbes);
         if let Some(release) = self.state.current.clone() {
+            self.hook_if_it_works(&release, HookName::ApplicationStop);
             self.ask(Effect::Stop { release });
         }
     }
@@ -132,10 +164,11 @@ impl Machine {
                 let ready_since = Some(self.now.boot);
                 self.enter(Progress::Verifying { healthy_by, ready_since, smoke_passed });
                 self.complain_of_the_past();
+                let validating = self.operation()?.hook.is_some();
                 if smoke_passed {
                     self.admit_if_healthy();
-                } else {
-                    self.ask(Effect::Smoke { release: to });
+                } else if !validating {
+                    self.smoke(to);
                 }
             }
             (Progress::Verifying { healthy_by, smoke_passed, .. }, Health::NotReady { why }) => {
@@ -170,10 +203,13 @@ impl Machine {
 
     fn admit_if_healthy(&mut self) {
         if self.state.healthy_at().is_some_and(|at| self.now.boot >= at)
+            && let Progress::Verifying { healthy_by, .. } = self.state.progress
             && let Some(release) = self.state.current.clone()
         {
-            self.enter(Progress::Admitting { admit_by: self.now.boot.after(ADMIT_WITHIN) });
-            self.ask(Effect::Admit { release });
+            // The hooks around it have their time within `healthy_deadline`.
+            let admit_by = healthy_by.max(self.now.boot.after(ADMIT_WITHIN));
+            self.enter(Progress::Admitting { admit_by });
+            self.admit(release);
         }
     }
 
@@ -205,7 +241,9 @@ impl Machine {
             Progress::Switching { .. } => self.revert(Fault::Host, &self.too_late("the link did not move")),
             Progress::Starting { .. } => self.revert(Fault::App, &self.too_late("startup did not pass")),
             Progress::Admitting { .. } => {
-                self.revert(Fault::Agent, &format!("not in traffic within {ADMIT_WITHIN}"));
+                let reason =
+                    format!("not in traffic {} after being healthy", self.now.boot.since(self.state.entered));
+                self.revert(Fault::Agent, &reason);
             }
             Progress::Trial { holding, .. } => self.unconfirmed(holding),
             _ => {}

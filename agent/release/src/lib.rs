@@ -14,6 +14,7 @@
 //! * it makes `step.state` durable before it performs `step.effects`, and publishes [`status()`] after that;
 //! * it performs the effects of one step in order, on the lane that [`Effect::lane`] names; the host lane does one
 //!   thing at a time, and what it still does when a later step asks something of it is cancelled first;
+//! * a hook is run before the effect that follows it is begun, see [`Effect::Hook`];
 //! * each effect is idempotent and ends within a deadline; its outcome comes back as an event that carries the
 //!   [`State::turn`] of the step that asked for it, so that outcomes of what was overtaken are told apart;
 //! * it sends [`Event::Tick`] at [`State::wake_at`];
@@ -49,7 +50,7 @@ mod status;
 mod step;
 mod supervise;
 
-pub use effect::{Checks, Effect, Lane};
+pub use effect::{Checks, Effect, HOOK_AT_MOST, Lane};
 pub use event::{Assign, Done, Event, Health, Staging};
 pub use network::Network;
 pub use now::{BootTime, LEASE_FRESH, Now};

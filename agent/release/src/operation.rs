@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::id::{OpId, RolloutId};
-use windlass_proto::phase::{Drained, Fault, Outcome};
+use windlass_proto::phase::{Drained, Fault, HookName, Outcome};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
 
@@ -50,6 +50,9 @@ pub struct Operation {
     /// A confirm came when the host was on its way back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed_late: bool,
+    /// The hook that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookName>,
     /// What the probes last complained of.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub complaint: String,

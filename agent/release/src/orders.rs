@@ -51,6 +51,7 @@ impl Machine {
             network_before: None,
             network_in_trial: None,
             confirmed_late: false,
+            hook: None,
             complaint: String::new(),
         });
         self.state.phase_times.clear();
@@ -138,12 +139,12 @@ impl Machine {
             Some(release) => {
                 let contact_by = contact.after(LEASE_FRESH);
                 self.enter(Progress::Draining { healthy_by, contact_by });
-                self.ask(Effect::Drain { release });
+                self.drain(release);
             }
             None => {
                 self.state.supervision = Supervision::Off;
                 self.enter(Progress::Switching { healthy_by });
-                self.ask(Effect::Switch { to: Some(to) });
+                self.switch(to);
             }
         }
         Ok(())

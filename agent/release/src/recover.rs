@@ -2,8 +2,7 @@
 
 use windlass_proto::phase::Fault;
 
-use crate::back::READY_WITHIN;
-use crate::effect::Effect;
+use crate::effect::{Effect, HOOK_AT_MOST};
 use crate::now::BootTime;
 use crate::state::{Progress, RevertGoal, RevertStep, Supervision};
 use crate::step::{Machine, is_forward};
@@ -33,17 +32,18 @@ impl Machine {
                 self.ask_undrain();
             }
             Progress::Draining { .. } => match self.state.current.clone() {
-                Some(release) => self.ask(Effect::Drain { release }),
+                Some(release) => self.drain(release),
                 None => self.undrain(Fault::Agent, "nothing runs that could be drained"),
             },
             Progress::Stopping { healthy_by } => self.stop_old(healthy_by),
             Progress::Switching { .. } => {
-                let to = self.state.operation.as_ref().map(|operation| operation.to.clone());
-                self.ask(Effect::Switch { to });
+                if let Some(to) = self.state.operation.as_ref().map(|operation| operation.to.clone()) {
+                    self.switch(to);
+                }
             }
             Progress::Starting { .. } => {
                 if let Some(release) = self.state.current.clone() {
-                    self.ask(Effect::Start { release });
+                    self.start(release);
                 }
             }
             Progress::Verifying { healthy_by, .. } => {
@@ -82,8 +82,7 @@ impl Machine {
             RevertStep::Switching => self.revert_switch(),
             // The link is back. Starting adopts what runs already.
             RevertStep::Admitting => {
-                let within = self.state.operation.as_ref().map(|op| op.order.healthy_deadline);
-                let ready_by = self.now.boot.after(within.unwrap_or(READY_WITHIN));
+                let ready_by = self.ready_by().after(HOOK_AT_MOST);
                 if let Some(release) = self.state.current.clone() {
                     self.revert_start(release, ready_by);
                 }

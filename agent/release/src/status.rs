@@ -48,6 +48,9 @@ pub fn status(state: &State, observed: Observed) -> AppStatus {
 }
 
 fn detail(state: &State) -> String {
+    if let Some(hook) = state.operation.as_ref().and_then(|operation| operation.hook) {
+        return format!("running hook {hook}");
+    }
     let complaint = state.operation.as_ref().map(|op| op.complaint.as_str()).unwrap_or_default();
     let doing = match &state.progress {
         Progress::Assigned => "waiting to fetch",

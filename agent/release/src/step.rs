@@ -1,6 +1,7 @@
 //! The table: which event is handled where, in which phase.
 
-use windlass_proto::phase::{Fault, Phase};
+use windlass_proto::phase::{Fault, HookName, Phase};
+use windlass_proto::release::ReleaseRef;
 
 use crate::effect::Effect;
 use crate::event::{Done, Event, Health};
@@ -55,6 +56,12 @@ impl Machine {
             Event::Failed { turn, fault, reason } => {
                 overtaken(turn, self.state.turn)?;
                 self.failed(fault, &reason)
+            }
+            Event::Hook { turn, running } => {
+                overtaken(turn, self.state.turn)?;
+                let now = self.not_now();
+                self.state.operation.as_mut().ok_or(now)?.hook = running;
+                Ok(())
             }
             Event::Health { turn, health } => {
                 overtaken(turn, self.state.probe_turn)?;
@@ -207,11 +214,34 @@ impl Machine {
     }
 
     /// Begins a new turn, if this step has not: what is in flight no longer matters.
-    pub(crate) const fn overtake(&mut self) {
+    pub(crate) fn overtake(&mut self) {
         if !self.asked {
             self.state.turn += 1;
             self.asked = true;
+            if let Some(operation) = &mut self.state.operation {
+                operation.hook = None;
+            }
         }
+    }
+
+    /// A hook that must pass, before what is asked next or before what was asked last is told.
+    pub(crate) fn hook(&mut self, release: &ReleaseRef, hook: HookName) {
+        self.ask_hook(release, hook, true);
+    }
+
+    /// A hook that may fail.
+    pub(crate) fn hook_if_it_works(&mut self, release: &ReleaseRef, hook: HookName) {
+        self.ask_hook(release, hook, false);
+    }
+
+    fn ask_hook(&mut self, release: &ReleaseRef, hook: HookName, must_pass: bool) {
+        // A phase asks for a hook once, but for its attempts, which are seconds apart.
+        let attempt = match self.state.progress {
+            Progress::Reverting { attempt, .. } | Progress::Undraining { attempt, .. } => attempt,
+            _ => 0,
+        };
+        let round = self.state.entered.0 + u64::from(attempt);
+        self.ask(Effect::Hook { release: release.clone(), hook, round, must_pass });
     }
 
     pub(crate) const fn not_now(&self) -> Refused {

@@ -5,7 +5,7 @@ mod shell;
 
 use proptest::prelude::*;
 use shell::{Crash, Host, Weather, assign, op};
-use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
+use windlass_proto::phase::{Drained, Fault, HookName, Outcome, Phase};
 use windlass_proto::spec::OnContactLost;
 use windlass_release::{Assign, BootTime, Done, Event, Health, Staging};
 
@@ -53,7 +53,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (n, 0..3_u8).prop_map(|(n, which)| H::Staging { n, which }),
         1 => Just(H::ReleaseQuarantine),
         2 => any::<bool>().prop_map(|reboot| H::Crash { reboot }),
-        1 => (0..7_u8, 1..5_u8).prop_map(|(which, release)| H::Weather { which, release }),
+        1 => (0..8_u8, 1..5_u8).prop_map(|(which, release)| H::Weather { which, release }),
     ]
 }
 
@@ -90,6 +90,10 @@ fn meet(host: &mut Host, happening: Happening) {
                 3 => Weather { not_ready: of, ..Weather::default() },
                 4 => Weather { smoke_fails: of, ..Weather::default() },
                 5 => Weather { drain_hangs: true, ..Weather::default() },
+                6 => Weather {
+                    hook_fails: HookName::ALL.iter().map(|hook| (release, *hook)).collect(),
+                    ..Weather::default()
+                },
                 _ => Weather::default(),
             };
             return;
@@ -248,6 +252,8 @@ fn killed_at_every_point_it_ends_on_one_release() {
         Weather { not_startable: vec![2], ..Weather::default() },
         Weather { not_ready: vec![2], ..Weather::default() },
         Weather { smoke_fails: vec![2], ..Weather::default() },
+        Weather { hook_fails: vec![(2, HookName::AfterBlockTraffic)], ..Weather::default() },
+        Weather { hook_fails: vec![(2, HookName::ApplicationStart)], ..Weather::default() },
     ];
     let mut points = 0;
     for weather in weathers {
@@ -279,6 +285,7 @@ fn killed_at_every_point_it_ends_on_one_release() {
                         && weather.not_startable.is_empty()
                         && weather.smoke_fails.is_empty()
                         && !weather.drain_hangs
+                        && weather.hook_fails.is_empty()
                     {
                         assert_eq!(expected, 2, "killing the agent alone loses nothing: {steps} {effects}");
                     }

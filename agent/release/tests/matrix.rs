@@ -4,7 +4,7 @@
 mod shell;
 
 use shell::{Host, Weather, app, assign, op, release};
-use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::phase::{Fault, HookName, Outcome, Phase};
 use windlass_proto::spec::OnContactLost;
 use windlass_proto::time::Span;
 use windlass_release::{
@@ -59,7 +59,7 @@ fn at(phase: Phase) -> Host {
     host
 }
 
-const KINDS: usize = 22;
+const KINDS: usize = 23;
 
 /// One event of each kind, true to the state where that has a meaning.
 fn event(kind: usize, state: &State, boot: u64) -> Event {
@@ -93,6 +93,7 @@ fn event(kind: usize, state: &State, boot: u64) -> Event {
         19 => health(Health::LivenessFailed { why: "x".into() }),
         20 => Event::AppExited { turn: state.run_turn, how: "exit code 1".into() },
         21 => Event::ReleaseQuarantine,
+        22 => Event::Hook { turn, running: Some(HookName::AfterInstall) },
         _ => panic!("no kind {kind}"),
     }
 }
@@ -102,24 +103,24 @@ fn event(kind: usize, state: &State, boot: u64) -> Event {
 fn every_phase_answers_every_event() {
     #[rustfmt::skip]
     let table: &[(Phase, [&str; KINDS])] = &[
-        // assign3 fenced staged stagefail permit confirm abort | drained timeout undrained stopped switched started smoke admitted failed | startup ready notready dead exited | release
-        (Phase::Idle,        ["assigned","assigned","-","-","-","-","-", "-","-","-","-","-","-","-","-","-", "-","-","-","-","-", "-"]),
-        (Phase::Assigned,    ["-","-","staged","failed","-","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
-        (Phase::Staging,     ["-","-","staged","failed","-","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
-        (Phase::Staged,      ["-","-","-","-","draining","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
-        (Phase::Draining,    ["-","-","-","-","=","-","undraining", "stopping","undraining","-","-","-","-","-","-","undraining", "-","-","-","-","stopping", "-"]),
-        (Phase::Undraining,  ["-","-","-","-","-","-","=", "-","-","failed","-","-","-","-","-","=", "-","-","-","-","-", "-"]),
-        (Phase::Stopping,    ["-","-","-","-","=","-","reverting", "-","-","-","switching","-","-","-","-","reverting", "-","-","-","-","-", "-"]),
-        (Phase::Switching,   ["-","-","-","-","=","-","reverting", "-","-","-","-","starting","-","-","-","reverting", "-","-","-","-","-", "-"]),
-        (Phase::Starting,    ["-","-","-","-","=","-","reverting", "-","-","-","-","-","=","-","-","reverting", "verifying","-","-","-","reverting", "-"]),
-        (Phase::Verifying,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","=","-","reverting", "-","=","=","reverting","reverting", "-"]),
-        (Phase::Admitting,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","-","trial","reverting", "-","-","reverting","reverting","reverting", "-"]),
-        (Phase::Trial,       ["-","-","-","-","=","confirmed","reverting", "-","-","-","-","-","-","-","-","reverting", "-","-","reverting","reverting","reverting", "-"]),
-        (Phase::Confirmed,   ["assigned","-","-","-","-","=","-", "-","-","-","-","-","-","-","=","-", "=","=","=","reverting","=", "-"]),
-        (Phase::Reverting,   ["-","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "-"]),
-        (Phase::Reverted,    ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
-        (Phase::Quarantined, ["=","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "reverting"]),
-        (Phase::Failed,      ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-"]),
+        // assign3 fenced staged stagefail permit confirm abort | drained timeout undrained stopped switched started smoke admitted failed | startup ready notready dead exited | release hook
+        (Phase::Idle,        ["assigned","assigned","-","-","-","-","-", "-","-","-","-","-","-","-","-","-", "-","-","-","-","-", "-", "-"]),
+        (Phase::Assigned,    ["-","-","staged","failed","-","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-", "="]),
+        (Phase::Staging,     ["-","-","staged","failed","-","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-", "="]),
+        (Phase::Staged,      ["-","-","-","-","draining","-","idle", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-", "="]),
+        (Phase::Draining,    ["-","-","-","-","=","-","undraining", "stopping","undraining","-","-","-","-","-","-","undraining", "-","-","-","-","stopping", "-", "="]),
+        (Phase::Undraining,  ["-","-","-","-","-","-","=", "-","-","failed","-","-","-","-","-","=", "-","-","-","-","-", "-", "="]),
+        (Phase::Stopping,    ["-","-","-","-","=","-","reverting", "-","-","-","switching","-","-","-","-","reverting", "-","-","-","-","-", "-", "="]),
+        (Phase::Switching,   ["-","-","-","-","=","-","reverting", "-","-","-","-","starting","-","-","-","reverting", "-","-","-","-","-", "-", "="]),
+        (Phase::Starting,    ["-","-","-","-","=","-","reverting", "-","-","-","-","-","=","-","-","reverting", "verifying","-","-","-","reverting", "-", "="]),
+        (Phase::Verifying,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","=","-","reverting", "-","=","=","reverting","reverting", "-", "="]),
+        (Phase::Admitting,   ["-","-","-","-","=","-","reverting", "-","-","-","-","-","-","-","trial","reverting", "-","-","reverting","reverting","reverting", "-", "="]),
+        (Phase::Trial,       ["-","-","-","-","=","confirmed","reverting", "-","-","-","-","-","-","-","-","reverting", "-","-","reverting","reverting","reverting", "-", "="]),
+        (Phase::Confirmed,   ["assigned","-","-","-","-","=","-", "-","-","-","-","-","-","-","=","-", "=","=","=","reverting","=", "-", "="]),
+        (Phase::Reverting,   ["-","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "-", "="]),
+        (Phase::Reverted,    ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-", "="]),
+        (Phase::Quarantined, ["=","-","-","-","-","=","=", "-","-","-","=","-","-","-","-","=", "-","-","-","-","-", "reverting", "="]),
+        (Phase::Failed,      ["assigned","-","-","-","-","=","=", "-","-","-","-","-","-","-","=","-", "=","=","=","=","=", "-", "="]),
     ];
     assert_eq!(table.len(), Phase::ALL.len());
     let mut wrong = Vec::new();
@@ -163,6 +164,14 @@ fn the_happy_path_ends_confirmed() {
     let expected =
         "stage drain stop_probes stop switch redial start probe probe smoke admit write_confirmed prune";
     assert_eq!(names.join(" "), expected);
+    assert_eq!(
+        host.hooks,
+        HookName::ALL
+            .iter()
+            .map(|hook| (if *hook == HookName::ApplicationStop { 1 } else { 2 }, *hook))
+            .collect::<Vec<_>>(),
+        "all in CodeDeploy's order, application_stop of the old release"
+    );
     let told = status(&host.state, Observed::default());
     assert_eq!(
         (told.phase, told.outcome, told.target),
@@ -493,4 +502,60 @@ fn an_order_for_another_app_is_refused() {
         }
         .is_settled()
     );
+}
+
+/// A hook of the new release that fails is a failure of its phase: before Stopping nothing was stopped, later it is a
+/// revert. One of the old release holds nothing up.
+#[test]
+fn a_failing_hook_fails_its_phase_and_the_old_release_holds_nothing_up() {
+    for hook in HookName::ALL {
+        let old = if *hook == HookName::ApplicationStop { 1 } else { 2 };
+        let mut host = Host::on(1);
+        host.weather.hook_fails =
+            vec![(old, *hook), (1, HookName::BeforeAllowTraffic), (1, HookName::ApplicationStart)];
+        host.must(Event::Assign(assign(2, 2)));
+        host.settle();
+        host.permit(2);
+        host.settle();
+        let (phase, fault) = (host.phase(), fault(&host));
+        match hook {
+            HookName::ApplicationStop => {
+                assert_eq!((phase, fault), (Phase::Trial, None), "{hook}");
+                continue;
+            }
+            HookName::BeforeBlockTraffic | HookName::AfterBlockTraffic => {
+                assert_eq!((phase, fault), (Phase::Failed, Some(Fault::App)), "{hook}");
+                assert!(!host.log.iter().any(|effect| effect.name() == "stop"), "{hook}");
+            }
+            _ => assert_eq!((phase, fault), (Phase::Reverted, Some(Fault::App)), "{hook}"),
+        }
+        assert_eq!((host.running, host.in_traffic), (Some(1), true), "{hook}");
+        assert!(reason(&host).contains(hook.word()), "{}", reason(&host));
+        let back = [(1, HookName::BeforeAllowTraffic), (1, HookName::AfterAllowTraffic)];
+        assert!(host.hooks.ends_with(&back), "{hook}: {:?}", host.hooks);
+        let frozen = host.log.iter().any(|effect| effect.name() == "freeze_evidence");
+        assert!(frozen, "{hook}");
+    }
+}
+
+/// What a crash makes the machine ask again has the same round, so that it is not run twice; a new attempt has another.
+#[test]
+fn a_hook_that_is_asked_again_after_a_crash_is_known_by_its_round() {
+    for phase in [Phase::Draining, Phase::Switching, Phase::Starting, Phase::Stopping] {
+        let host = at(phase);
+        let rounds = |effects: &[Effect]| -> Vec<u64> {
+            let round = |effect: &Effect| match effect {
+                Effect::Hook { round, .. } => Some(*round),
+                _ => None,
+            };
+            effects.iter().filter_map(round).collect()
+        };
+        let asked = [host.before.clone(), host.after.clone()].concat();
+        let again = step(&host.state, Event::Recovered { same_boot: true }, host.now()).unwrap();
+        assert_eq!(rounds(&again.effects), rounds(&asked), "{phase}");
+        assert!(!asked.is_empty(), "{phase}");
+    }
+    let mut host = at(Phase::Starting);
+    host.must(Event::Hook { turn: host.state.turn, running: Some(HookName::AfterInstall) });
+    assert_eq!(status(&host.state, Observed::default()).detail, "running hook after_install");
 }

@@ -7,20 +7,24 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
-use windlass_proto::phase::{Attestation, Fault};
+use windlass_proto::phase::{Attestation, Fault, HookName};
 use windlass_proto::release::ReleaseRef;
-use windlass_release::{Done, Effect, Event, Observed, State};
+use windlass_release::{Done, Effect, Event, Observed, Operation, State};
 
 use crate::attest;
 use crate::dispatch::{Finding, Found};
 use crate::drain::{self, DrainEnd};
 use crate::evidence;
 use crate::held::{self, HeldError};
+use crate::hook::ledger::Ledger;
+use crate::hook::runner::HookRunner;
+use crate::hook::{self, Call, HookError, Stops};
 use crate::layout::Layout;
 use crate::link::{self, LinkError};
 use crate::probe::{self, Target, Transcripts};
@@ -49,6 +53,8 @@ pub struct Host {
     pub runtimes: Runtimes,
     /// What is remembered of releases.
     pub store: SharedStore,
+    /// What runs hooks.
+    pub hooks: Box<dyn HookRunner>,
     launches: Mutex<BTreeMap<Digest, Arc<Launch>>>,
 }
 
@@ -84,12 +90,10 @@ pub struct Brief {
     pub app: AppName,
     /// The step's turn.
     pub turn: u64,
-    /// Where the operation at hand goes.
-    pub to: Option<ReleaseRef>,
-    /// What was confirmed when it began.
-    pub from: Option<ReleaseRef>,
-    /// Why it fails, as far as known.
-    pub reason: String,
+    /// The operation at hand.
+    pub operation: Option<Operation>,
+    /// How hooks are told to end before their time.
+    pub stops: Stops,
     /// The contact with the coordinator, in words.
     pub contact: String,
     /// For words about what is being done.
@@ -98,6 +102,13 @@ pub struct Brief {
     pub transcripts: Arc<Transcripts>,
     /// What retention must leave, as the newest state has it.
     pub keep: Arc<Mutex<Vec<Digest>>>,
+}
+
+impl Brief {
+    /// Where the operation at hand goes.
+    fn to(&self) -> Option<ReleaseRef> {
+        self.operation.as_ref().map(|operation| operation.to.clone())
+    }
 }
 
 /// Why an effect did not work.
@@ -110,6 +121,8 @@ enum Failure {
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error(transparent)]
     File(#[from] crate::file::FileError),
     #[error("a thread of the agent failed")]
     Thread(#[from] tokio::task::JoinError),
@@ -119,6 +132,7 @@ impl Failure {
     const fn fault(&self) -> Fault {
         match self {
             Self::Runtime(error) => error.fault(),
+            Self::Hook(error) => error.fault(),
             Self::Held(_) | Self::Link(_) | Self::File(_) => Fault::Host,
             Self::Thread(_) => Fault::Agent,
         }
@@ -127,8 +141,14 @@ impl Failure {
 
 impl Host {
     /// A host with these parts.
-    pub fn new(layout: Layout, context: HostContext, runtimes: Runtimes, store: SharedStore) -> Self {
-        Self { layout, context, runtimes, store, launches: Mutex::default() }
+    pub fn new(
+        layout: Layout,
+        context: HostContext,
+        runtimes: Runtimes,
+        hooks: Box<dyn HookRunner>,
+        store: SharedStore,
+    ) -> Self {
+        Self { layout, context, runtimes, store, hooks, launches: Mutex::default() }
     }
 
     /// How a release that is complete here is run.
@@ -172,15 +192,24 @@ impl Host {
             attested,
             held: held::digests(&self.layout, &state.app),
             evidence: evidence.unwrap_or_default(),
-            hooks: Vec::new(),
+            hooks: state
+                .operation
+                .as_ref()
+                .map(|operation| self.hooks_of(&state.app, &operation.op))
+                .unwrap_or_default(),
         }
+    }
+
+    fn hooks_of(&self, app: &AppName, op: &windlass_proto::id::OpId) -> Vec<windlass_proto::phase::HookRun> {
+        Ledger::read(&hook::run_dir(&self.run_dir(app)).0, op).runs()
     }
 
     /// Performs an effect to its end; `None` for those that nobody waits for.
     pub async fn perform(self: &Arc<Self>, brief: &Brief, effect: Effect) -> Option<Outcome> {
         let name = effect.name();
         let limit = self.limit(&effect);
-        let (turn, answered) = (brief.turn, effect.is_answered());
+        let turn = brief.turn;
+        let answered = effect.is_answered() || matches!(effect, Effect::Hook { must_pass: true, .. });
         let failed = |fault, reason| {
             let event = Event::Failed { turn, fault, reason };
             answered.then_some(Outcome { event, process: None })
@@ -212,6 +241,9 @@ impl Host {
             Effect::Smoke { release } => self.launch(release).map_or(DEADLINE, |launch| {
                 launch.spec.smoke.iter().map(|probe| probe.timeout.std()).sum::<Duration>() + MARGIN
             }),
+            Effect::Hook { release, hook, .. } => {
+                self.launch(release).map_or(DEADLINE, |launch| hook::limit(&launch, *hook) + MARGIN)
+            }
             // A large release is read in full before it is switched to.
             Effect::Switch { .. } => Duration::from_secs(3600),
             _ => DEADLINE,
@@ -228,7 +260,7 @@ impl Host {
         match effect {
             Effect::Drain { release } => {
                 // Before anything is taken out: what is to come must still be what was staged.
-                if let Some(to) = brief.to.clone() {
+                if let Some(to) = brief.to() {
                     let host = self.clone();
                     spawn_blocking(move || held::verify(&host.layout, &to.app, &to.digest)).await??;
                 }
@@ -256,7 +288,7 @@ impl Host {
                 done(Done::Stopped { cut })
             }
             Effect::Switch { to } => {
-                let (host, app, keep) = (self.clone(), brief.app.clone(), brief.to.clone());
+                let (host, app, keep) = (self.clone(), brief.app.clone(), brief.to());
                 spawn_blocking(move || host.switch(&app, to.as_ref(), keep.as_ref())).await??;
                 done(Done::Switched)
             }
@@ -276,6 +308,18 @@ impl Host {
                 match probe::smoke(&target, &brief.transcripts).await {
                     Ok(()) => done(Done::SmokePassed),
                     Err(failed) => done(Done::SmokeFailed { why: failed.to_string() }),
+                }
+            }
+            Effect::Hook { release, hook, round, must_pass } => {
+                let launch = self.loaded(release).await?;
+                let ended = self.hook(brief, launch, hook, round, must_pass).await;
+                match ended {
+                    Err(error) if must_pass => Err(error.into()),
+                    Err(error) => {
+                        tracing::warn!(app = %brief.app, %hook, error = chain(&error), "hook failed, which is only noted");
+                        Ok(None)
+                    }
+                    Ok(()) => Ok(None),
                 }
             }
             Effect::Admit { release } => {
@@ -307,6 +351,25 @@ impl Host {
             | Effect::StopProbes
             | Effect::Redial => Ok(None),
         }
+    }
+
+    async fn hook(
+        &self,
+        brief: &Brief,
+        launch: Arc<Launch>,
+        hook: HookName,
+        round: u64,
+        must_pass: bool,
+    ) -> Result<(), HookError> {
+        let Some(operation) = brief.operation.clone() else { return Ok(()) };
+        let told = |running: bool| {
+            let event = Event::Hook { turn: brief.turn, running: running.then_some(hook) };
+            let finding = Finding::Outcome(Outcome { event, process: None });
+            let found = Found { app: brief.app.clone(), finding };
+            async move { drop(brief.teller.found.send(found).await) }.boxed()
+        };
+        let call = Call { host: self.context.clone(), launch, operation, hook, round, must_pass };
+        call.run(self.hooks.as_ref(), &brief.stops, &told).await
     }
 
     async fn loaded(self: &Arc<Self>, release: ReleaseRef) -> Result<Arc<Launch>, Failure> {

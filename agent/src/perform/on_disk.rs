@@ -13,6 +13,7 @@ use super::{Brief, Failure, Host, chain};
 use crate::clock;
 use crate::evidence::{self, Scene};
 use crate::held;
+use crate::hook;
 use crate::link::{self, LinkError};
 use crate::retain::{self, Candidate};
 use crate::store::{Change, EvidenceRow};
@@ -84,9 +85,12 @@ impl Host {
         let (host, brief) = (self.clone(), brief.clone());
         let app = brief.app.clone();
         let frozen = spawn_blocking(move || {
-            let notes = if brief.reason.is_empty() { Vec::new() } else { vec![brief.reason.clone()] };
+            let reason = brief.operation.as_ref().map(|operation| operation.reason.clone());
+            let notes = reason.into_iter().filter(|reason| !reason.is_empty()).collect();
             let run = host.run_dir(&brief.app);
-            let specs = brief.from.as_ref().zip(brief.to.as_ref());
+            let hooks = hook::evidence(&run, &op);
+            let operation = brief.operation.as_ref();
+            let specs = operation.and_then(|operation| Some((operation.from.as_ref()?, &operation.to)));
             let specs = specs.and_then(|(from, to)| host.launch(from).ok().zip(host.launch(to).ok()));
             let config = specs.map(|(from, to)| evidence::differences(&from.spec, &to.spec));
             let items = evidence::collect(&Scene {
@@ -97,6 +101,7 @@ impl Host {
                 link: brief.contact.clone(),
                 config: config.unwrap_or_default(),
                 notes,
+                hooks,
             });
             let bytes = items.iter().map(|item| item.text.len() as u64).sum();
             evidence::keep(&host.layout.evidence(), &op, &items)?;

@@ -109,7 +109,8 @@ pub async fn stop(
         }
     }
     if ran {
-        tracing::info!(app = %started.release.app, pid = started.app.pid, killed, "application stopped");
+        tracing::info!(app = %started.release.app, program = %started.program.display(), pid = started.app.pid, killed,
+            "stopped");
     }
     Ok(Stopped { ran, killed, exit: run.read_exited(&started.mark) })
 }

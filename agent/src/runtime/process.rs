@@ -2,7 +2,7 @@
 //! time and boot id.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl ProcessRuntime {
             user,
             memory_max: resources.as_ref().and_then(|r| r.memory_max).map(|size| size.0),
             open_files: resources.as_ref().and_then(|r| r.open_files),
-            log: launch.run.log(&launch.release.digest),
+            log: Some(launch.run.log(&launch.release.digest)),
         })
     }
 
@@ -71,36 +71,36 @@ impl ProcessRuntime {
         }
         Ok(())
     }
+}
 
-    /// Spawns the shim and waits for its answer.
-    async fn spawn(&self, launch: &Launch, order: &Order) -> Result<Started, RuntimeError> {
-        let content = serde_json::to_vec_pretty(order).unwrap_or_default();
-        // The environment may hold secrets.
-        file::replace(&launch.run.order(), &content, 0o600)?;
-        let shim_error = |source| RuntimeError::Shim(self.shim.clone(), source);
-        let mut first = tokio::process::Command::new(&self.shim)
-            .args(["shim", "--order"])
-            .arg(launch.run.order())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(shim_error)?;
-        let mut answer = Vec::new();
-        let mut stdout = first.stdout.take();
-        let talk = async {
-            if let Some(stdout) = &mut stdout {
-                stdout.take(64 * 1024).read_to_end(&mut answer).await?;
-            }
-            first.wait().await
-        };
-        let slow = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in 10 s");
-        timeout(START_DEADLINE, talk).await.map_err(|_| shim_error(slow()))?.map_err(shim_error)?;
-        match serde_json::from_slice(&answer) {
-            Ok(Answer::Started(started)) => Ok(*started),
-            Ok(Answer::Failed { reason, by_app }) => Err(RuntimeError::NotStarted { reason, by_app }),
-            Err(error) => Err(shim_error(io::Error::new(io::ErrorKind::InvalidData, error))),
+/// Spawns the shim and waits for its answer.
+pub(crate) async fn spawn(shim: &Path, run: &RunDir, order: &Order) -> Result<Started, RuntimeError> {
+    let content = serde_json::to_vec_pretty(order).unwrap_or_default();
+    // The environment may hold secrets.
+    file::replace(&run.order(), &content, 0o600)?;
+    let shim_error = |source| RuntimeError::Shim(shim.to_owned(), source);
+    let mut first = tokio::process::Command::new(shim)
+        .args(["shim", "--order"])
+        .arg(run.order())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(shim_error)?;
+    let mut answer = Vec::new();
+    let mut stdout = first.stdout.take();
+    let talk = async {
+        if let Some(stdout) = &mut stdout {
+            stdout.take(64 * 1024).read_to_end(&mut answer).await?;
         }
+        first.wait().await
+    };
+    let slow = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in 10 s");
+    timeout(START_DEADLINE, talk).await.map_err(|_| shim_error(slow()))?.map_err(shim_error)?;
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Started(started)) => Ok(*started),
+        Ok(Answer::Failed { reason, by_app }) => Err(RuntimeError::NotStarted { reason, by_app }),
+        Err(error) => Err(shim_error(io::Error::new(io::ErrorKind::InvalidData, error))),
     }
 }
 
@@ -129,7 +129,7 @@ impl Runtime for ProcessRuntime {
         file::make_dir(&launch.run.0)?;
         data::prepare(&launch.data, order.user)?;
         file::keep_reserve(&launch.run.0);
-        let started = self.spawn(launch, &order).await?;
+        let started = spawn(&self.shim, &launch.run, &order).await?;
         tracing::info!(app = %started.release.app, version = %started.release.version, pid = started.app.pid,
             "application started");
         Ok(Some(started))
@@ -150,7 +150,7 @@ impl Runtime for ProcessRuntime {
 
 /// Waits for a start that an agent began before it was killed: its shim goes on by itself, and what it starts must be
 /// known before anything else is started or stopped.
-async fn unfinished(run: &RunDir) {
+pub(crate) async fn unfinished(run: &RunDir) {
     let order = run.order();
     let ordered = || order::read::<Order>(&order).ok().flatten().map(|order| order.mark);
     let at_work = || processes::all().into_iter().any(|p| p.lives() && p.id.is_shim_of(&order));
@@ -230,7 +230,8 @@ mod tests {
 
     #[test]
     fn ends_are_told_in_words() {
-        let exit = |code, signal| Exited { mark: String::new(), code, signal, at: Default::default() };
+        let exit =
+            |code, signal| Exited { mark: String::new(), code, signal, at: Default::default(), output: None };
         assert_eq!(in_words(Some(&exit(Some(3), None))), "exit code 3");
         assert_eq!(in_words(Some(&exit(None, Some(11)))), "killed by SIGSEGV");
         assert_eq!(in_words(None), "not running");

@@ -47,14 +47,14 @@ impl RotatingLog {
     }
 }
 
-/// Copies everything from `source` into the log until its end.
-pub fn pump(mut source: impl Read, mut log: RotatingLog) {
+/// Hands everything from `source` on until its end.
+pub fn pump(mut source: impl Read, mut sink: impl FnMut(&[u8])) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return,
             // The pipe must be emptied even when nothing can be written, or the application would hang on it.
-            Ok(n) => drop(log.write(&buffer[..n])),
+            Ok(n) => sink(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }
@@ -123,7 +123,8 @@ mod tests {
     fn pump_ends_with_its_source() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
-        pump(&b"one\ntwo\n"[..], RotatingLog::open(&path, 100).unwrap());
+        let mut log = RotatingLog::open(&path, 100).unwrap();
+        pump(&b"one\ntwo\n"[..], |bytes| log.write(bytes).unwrap());
         assert_eq!(last_lines(&path, 9, 99), ["one", "two"]);
     }
 }

@@ -5,6 +5,7 @@
 //! process group, copies its output into a bounded log, and writes down how it ended. It takes no orders and decides
 //! nothing: whoever wants the application stopped signals the application.
 
+pub mod ends;
 pub mod log;
 pub mod order;
 
@@ -13,7 +14,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -21,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
+use self::ends::Ends;
 use self::log::{LOG_BYTES, RotatingLog, pump};
 use self::order::{Answer, Exited, Order, RunDir, Started};
 use crate::processes::ProcessId;
@@ -89,10 +91,10 @@ pub fn run(order: &Path, detached: bool) -> ExitCode {
         };
     }
     match start(order) {
-        Ok((child, started, output_ended)) => {
+        Ok(Running { child, started, output_ended, ends }) => {
             say(&Answer::Started(Box::new(started.clone())));
             close_stdout();
-            attend(&child, &started, order, &output_ended);
+            attend(&child, &started, order, &output_ended, &ends);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -117,7 +119,13 @@ fn close_stdout() {
     }
 }
 
-type Running = (Child, Started, mpsc::Receiver<()>);
+/// What was started.
+struct Running {
+    child: Child,
+    started: Started,
+    output_ended: mpsc::Receiver<()>,
+    ends: Option<Arc<Mutex<Ends>>>,
+}
 
 fn start(path: &Path) -> Result<Running, ShimError> {
     nix::unistd::setsid().map_err(|e| ShimError::Detach("begin a session", e.into()))?;
@@ -130,15 +138,27 @@ fn start(path: &Path) -> Result<Running, ShimError> {
 
     let order: Order =
         order::read(path).map_err(ShimError::Order)?.ok_or_else(|| ShimError::NoOrder(path.to_owned()))?;
-    let log_error = |source| ShimError::Log { path: order.log.clone(), source };
-    let log = RotatingLog::open(&order.log, LOG_BYTES).map_err(log_error)?;
+    let log_error = |source| ShimError::Log { path: order.log.clone().unwrap_or_default(), source };
+    let log =
+        order.log.as_ref().map(|path| RotatingLog::open(path, LOG_BYTES)).transpose().map_err(log_error)?;
+    let ends = log.is_none().then(Arc::<Mutex<Ends>>::default);
     let (output, input) = io::pipe().map_err(log_error)?;
     let error_input = input.try_clone().map_err(log_error)?;
     let child = spawn(&order, input, error_input)?;
 
     let (ended, output_ended) = mpsc::sync_channel(1);
+    let kept = ends.clone();
     std::thread::spawn(move || {
-        pump(output, log);
+        let mut log = log;
+        pump(output, |bytes| {
+            // A full disk loses the output, not the application.
+            if let Some(log) = &mut log {
+                let _ = log.write(bytes);
+            }
+            if let Some(ends) = &kept {
+                ends.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+            }
+        });
         let _ = ended.send(());
     });
     let id = |pid| ProcessId::of(pid).ok_or(ShimError::Vanished);
@@ -160,7 +180,7 @@ fn start(path: &Path) -> Result<Running, ShimError> {
         let _ = nix::sys::signal::killpg(nix_pid(child.id()), Signal::SIGKILL);
         ShimError::Record(error)
     })?;
-    Ok((child, started, output_ended))
+    Ok(Running { child, started, output_ended, ends })
 }
 
 fn ignored() -> SigSet {
@@ -229,7 +249,13 @@ fn spawn(order: &Order, stdout: io::PipeWriter, stderr: io::PipeWriter) -> Resul
 }
 
 /// Waits for the application, writes down its end, and stays until all that it left behind has ended too.
-fn attend(child: &Child, started: &Started, order: &Path, output_ended: &mpsc::Receiver<()>) {
+fn attend(
+    child: &Child,
+    started: &Started,
+    order: &Path,
+    output_ended: &mpsc::Receiver<()>,
+    ends: &Option<Arc<Mutex<Ends>>>,
+) {
     loop {
         let (pid, code, signal) = match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, Some(code), None),
@@ -240,7 +266,9 @@ fn attend(child: &Child, started: &Started, order: &Path, output_ended: &mpsc::R
         };
         if pid == nix_pid(child.id()) {
             let _ = output_ended.recv_timeout(LAST_OUTPUT);
-            let exited = Exited { mark: started.mark.clone(), code, signal, at: clock::wall() };
+            let output =
+                ends.as_ref().map(|ends| ends.lock().unwrap_or_else(PoisonError::into_inner).output());
+            let exited = Exited { mark: started.mark.clone(), code, signal, at: clock::wall(), output };
             let content = serde_json::to_vec(&exited).unwrap_or_default();
             // With a full disk the agent sees the end all the same, only not how.
             let _ = file::replace(&run_dir_of(order).exited(), &content, 0o640);

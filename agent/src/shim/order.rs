@@ -9,6 +9,7 @@ use windlass_proto::digest::Digest;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 
+use super::ends::Output;
 use crate::file::{FileError, read_bounded};
 use crate::processes::ProcessId;
 
@@ -39,8 +40,8 @@ pub struct Order {
     pub memory_max: Option<u64>,
     /// Most open files.
     pub open_files: Option<u64>,
-    /// Where output goes.
-    pub log: PathBuf,
+    /// Where output goes; without it, its two ends are told with the exit.
+    pub log: Option<PathBuf>,
 }
 
 /// A user by number.
@@ -72,7 +73,7 @@ pub struct Started {
     /// The release's tree.
     pub dir: PathBuf,
     /// Where output goes.
-    pub log: PathBuf,
+    pub log: Option<PathBuf>,
     /// When it was started, by the wall clock.
     pub at: Timestamp,
 }
@@ -88,6 +89,9 @@ pub struct Exited {
     pub signal: Option<i32>,
     /// When.
     pub at: Timestamp,
+    /// What it wrote, where that goes to no log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
 }
 
 /// The one line that the shim answers to its starter.

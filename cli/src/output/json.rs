@@ -70,6 +70,7 @@ pub fn rollout(r: &rpc::Rollout) -> Value {
                 "detail": h.detail,
                 "drained": drained(h.drained.as_ref()),
                 "phase_seconds": phase_seconds(&h.phase_times),
+                "hooks": h.hooks.iter().map(hook).collect::<Value>(),
             })
         })
         .collect();
@@ -90,6 +91,20 @@ pub fn rollout(r: &rpc::Rollout) -> Value {
         "ended_at": rfc3339(r.ended_at_ms),
         "batches": batches(&r.batches),
         "hosts": hosts,
+    })
+}
+
+fn hook(h: &rpc::HookRun) -> Value {
+    json!({
+        "name": h.hook,
+        "version": h.version,
+        "command": h.command,
+        "at": rfc3339(h.at_ms),
+        "runs": h.runs,
+        "exit": h.exit,
+        "end": null_if_empty(&h.end),
+        "seconds": h.took_ms.map(|ms| ms as f64 / 1000.0),
+        "output_tail": h.output,
     })
 }
 

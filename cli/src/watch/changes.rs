@@ -1,9 +1,12 @@
 //! What changed from one state of a rollout to the next, as lines: pure.
 
-use windlass_proto::rpc::{HostProgress, Rollout};
+use windlass_proto::rpc::{HookRun, HostProgress, Rollout};
 
 use super::summary::title;
 use crate::output::{json, text};
+
+/// Last lines of a hook's output that are shown.
+const HOOK_LINES: usize = 5;
 
 /// One line per change; the first state gives the start. Each begins with what it is about: `start`, `state`, `batch`,
 /// `host`, `wait`.
@@ -26,6 +29,10 @@ pub fn lines(old: Option<&Rollout>, new: &Rollout) -> Vec<String> {
         if let Some(line) = host_line(before, host) {
             lines.push(format!("host    {}{line}{}", host.host, batch_of(new, &host.host)));
         }
+    }
+    for host in &new.hosts {
+        let before = old.and_then(|o| o.hosts.iter().find(|h| h.host == host.host));
+        lines.extend(hook_lines(before, host));
     }
     for batch in &new.batches {
         let before = old.and_then(|o| o.batches.iter().find(|b| b.index == batch.index));
@@ -92,6 +99,29 @@ fn host_line(old: Option<&HostProgress>, new: &HostProgress) -> Option<String> {
             if new.detail.is_empty() { String::new() } else { format!(": {}", first_line(&new.detail)) };
         format!(" {phase}{detail}")
     })
+}
+
+/// A line for each hook that began, and for each that ended with the last of its output.
+fn hook_lines(old: Option<&HostProgress>, new: &HostProgress) -> Vec<String> {
+    let mut lines = Vec::new();
+    for run in &new.hooks {
+        let same = |known: &&HookRun| {
+            (known.at_ms, &known.hook, &known.command) == (run.at_ms, &run.hook, &run.command)
+        };
+        let before = old.and_then(|o| o.hooks.iter().find(same));
+        let about = format!("hook    {} {} of {}: {}", new.host, run.hook, run.version, run.command);
+        match run.took_ms {
+            None if before.is_none() => lines.push(format!("{about} began")),
+            Some(took) if before.is_none_or(|b| b.took_ms.is_none()) => {
+                let took = text::span(i64::try_from(took).unwrap_or(0));
+                lines.push(format!("{about}: {} after {took}", run.end));
+                let last: Vec<&str> = run.output.lines().rev().take(HOOK_LINES).collect();
+                lines.extend(last.into_iter().rev().map(|line| format!("hook    {}   | {line}", new.host)));
+            }
+            _ => {}
+        }
+    }
+    lines
 }
 
 fn first_line(text: &str) -> &str {

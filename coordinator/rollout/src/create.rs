@@ -100,6 +100,7 @@ impl Host {
             detail: String::new(),
             drained: None,
             phase_times: BTreeMap::new(),
+            hooks: Vec::new(),
             permit_at: None,
             touched: false,
             attested: None,
@@ -122,6 +123,7 @@ impl Host {
         (self.drained, self.overdue, self.aborted) = (None, false, false);
         self.phase_times.clear();
         self.detail.clear();
+        self.hooks.clear();
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a host says, taken into the books. The newest status says everything, so a lost or doubled one does no harm.
 
 use windlass_proto::id::HostName;
-use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
+use windlass_proto::limits::HOOK_RUNS;
+use windlass_proto::phase::{AppStatus, Fault, HookRun, Outcome, Phase};
 use windlass_proto::spec::Absent;
 use windlass_proto::time::Span;
 
@@ -63,6 +64,13 @@ impl Turn {
         host.drained = status.drained.or(host.drained);
         host.phase_times = status.phase_times;
         host.detail = cut(status.detail);
+        let hooks: Vec<_> = status.hooks.into_iter().take(HOOK_RUNS).map(bounded).collect();
+        let before = std::mem::replace(&mut host.hooks, hooks.clone());
+        for run in hooks.iter().filter(|run| run.took.is_some() && !before.contains(run)) {
+            let message = format!("{} of {}: {}: {}", run.hook, run.version, run.command, run.end);
+            self.log(if run.passed() { "host.hook" } else { "host.hook_failed" }, Some(name), message);
+        }
+        let host = self.host(name)?;
         if host.part == Part::Released {
             return Ok(());
         }
@@ -263,6 +271,14 @@ impl Host {
             && self.outcome == Some(Outcome::Reverted)
             && outcome == Outcome::Confirmed
     }
+}
+
+/// A hook as it is kept: what a host says is cut.
+fn bounded(mut run: HookRun) -> HookRun {
+    run.command = cut(run.command);
+    run.end = cut(run.end);
+    run.output = cut(run.output);
+    run
 }
 
 /// Whether a host in this phase may be out of service, or serves what is not confirmed.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
-use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
+use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{HostOrder, RolloutSpec};
 use windlass_proto::time::Timestamp;
@@ -203,6 +203,9 @@ pub struct Host {
     pub drained: Option<Drained>,
     /// Milliseconds in each phase.
     pub phase_times: BTreeMap<Phase, u64>,
+    /// What its hooks did, under the operation at hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
     /// When the permit of the current operation was given.
     pub permit_at: Option<Timestamp>,
     /// Whether any permit was ever given to this host in this rollout.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_proto::id::{AppName, HostName, RolloutId};
-use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
+use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 
@@ -80,6 +80,8 @@ pub struct HostView {
     pub phase_times: BTreeMap<Phase, u64>,
     /// What it does right now.
     pub detail: String,
+    /// What its hooks did.
+    pub hooks: Vec<HookRun>,
 }
 
 impl Rollout {
@@ -154,6 +156,7 @@ fn host_view(name: &HostName, host: &Host) -> HostView {
         drained: host.drained,
         phase_times: host.phase_times.clone(),
         detail,
+        hooks: host.hooks.clone(),
     }
 }
 

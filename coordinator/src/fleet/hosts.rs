@@ -231,6 +231,8 @@ impl Fleet {
     fn keep_status(&mut self, id: &HostId, name: &HostName, status: &AppStatus) {
         let mut status = status.clone();
         status.evidence = Vec::new();
+        // They are kept with the rollout.
+        status.hooks = Vec::new();
         status.reason = cut(status.reason, TEXT);
         status.detail = cut(status.detail, TEXT);
         status.attested.exe = cut(status.attested.exe, PATH);

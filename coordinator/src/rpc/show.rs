@@ -119,6 +119,7 @@ pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
         drained: host.drained.map(Into::into),
         phase_times: phase_times_to_wire(&host.phase_times),
         detail: host.detail,
+        hooks: host.hooks.into_iter().map(Into::into).collect(),
     });
     rpc::Rollout {
         id: view.id.to_string(),

@@ -4,7 +4,7 @@
 
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, OpId, ReleaseVersion, RolloutId};
-use windlass_proto::phase::{Drained, Fault, Phase};
+use windlass_proto::phase::{Drained, Fault, HookName, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{HostOrder, HostSpec};
 use windlass_proto::time::{Span, Timestamp};
@@ -68,6 +68,8 @@ pub struct Weather {
     pub no_switch_to: Vec<u8>,
     /// Nothing can be stopped.
     pub no_stop: bool,
+    /// Hooks that fail, by release.
+    pub hook_fails: Vec<(u8, HookName)>,
 }
 
 /// The host as it really is, and the state as the journal has it.
@@ -81,6 +83,11 @@ pub struct Host {
     pub confirmed_link: Option<u8>,
     pub running: Option<u8>,
     pub pending: Option<(u64, Effect)>,
+    /// Hooks asked for in the same step, before and after what is pending.
+    pub before: Vec<Effect>,
+    pub after: Vec<Effect>,
+    /// Hooks that were run, in order.
+    pub hooks: Vec<(u8, HookName)>,
     pub staging: Option<OpId>,
     pub probing: Option<(u64, u8, Checks)>,
     /// Load balancers may send requests.
@@ -126,6 +133,9 @@ impl Host {
             confirmed_link: None,
             running: None,
             pending: None,
+            before: Vec::new(),
+            after: Vec::new(),
+            hooks: Vec::new(),
             staging: None,
             probing: None,
             in_traffic: false,
@@ -145,6 +155,7 @@ impl Host {
             host.boot += 3_600_000;
         }
         host.log.clear();
+        host.hooks.clear();
         host
     }
 
@@ -219,6 +230,10 @@ impl Host {
         if let Some((_, effect)) = self.pending.take_if(|(of, _)| *of != turn) {
             self.apply(&effect);
         }
+        if next.effects.iter().any(Effect::is_answered) {
+            self.before.clear();
+            self.after.clear();
+        }
         for effect in next.effects.into_iter().take(left) {
             self.perform(turn, effect);
         }
@@ -251,6 +266,13 @@ impl Host {
     }
 
     fn perform(&mut self, turn: u64, effect: Effect) {
+        if let Effect::Hook { .. } = effect {
+            match self.pending {
+                Some((of, _)) if of == turn => self.after.push(effect),
+                _ => self.before.push(effect),
+            }
+            return;
+        }
         self.log.push(effect.clone());
         match &effect {
             Effect::Stage { op, .. } => self.staging = Some(op.clone()),
@@ -302,6 +324,15 @@ impl Host {
     /// The outcome of what is in flight, as the weather has it.
     pub fn answer(&mut self) -> bool {
         let Some((turn, effect)) = self.pending.take() else { return false };
+        let (before, after) = (std::mem::take(&mut self.before), std::mem::take(&mut self.after));
+        if let Some(failed) = self.run_hooks(turn, before) {
+            self.must(failed);
+            return true;
+        }
+        if self.state.turn != turn {
+            // The agent died with a hook.
+            return true;
+        }
         self.apply(&effect);
         let done = |done| Event::Done { turn, done };
         let failed = |reason: &str| Event::Failed { turn, fault: Fault::Host, reason: reason.into() };
@@ -330,8 +361,32 @@ impl Host {
             Effect::Admit { .. } => done(Done::Admitted),
             other => panic!("{other:?} has no answer"),
         };
-        self.must(event);
+        let goes_on = matches!(&event, Event::Done { done, .. } if done.goes_on());
+        let failed = if goes_on { self.run_hooks(turn, after) } else { None };
+        if self.state.turn == turn {
+            self.must(failed.unwrap_or(event));
+        }
         true
+    }
+
+    /// Runs hooks; the event of the first that must pass and does not.
+    fn run_hooks(&mut self, turn: u64, hooks: Vec<Effect>) -> Option<Event> {
+        for effect in hooks {
+            let Effect::Hook { release, hook, must_pass, .. } = effect else { continue };
+            let of = (n_of(&release), hook);
+            if self.feed(Event::Hook { turn, running: Some(hook) }).is_err() || self.state.turn != turn {
+                return None;
+            }
+            self.hooks.push(of);
+            if must_pass && self.weather.hook_fails.contains(&of) {
+                let reason = format!("hook {hook} failed");
+                return Some(Event::Failed { turn, fault: Fault::App, reason });
+            }
+            if self.feed(Event::Hook { turn, running: None }).is_err() || self.state.turn != turn {
+                return None;
+            }
+        }
+        None
     }
 
     /// What staging and the probes say, as the weather has it; false when they have nothing new.
