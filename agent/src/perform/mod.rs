@@ -1,5 +1,6 @@
 //! The effects on what runs: each one idempotent, bounded in time, and answered by an event.
 
+mod hooks;
 mod on_disk;
 
 use std::collections::BTreeMap;
@@ -7,13 +8,12 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
-use windlass_proto::phase::{Attestation, Fault, HookName};
+use windlass_proto::phase::{Attestation, Fault};
 use windlass_proto::release::ReleaseRef;
 use windlass_release::{Done, Effect, Event, Observed, Operation, State};
 
@@ -24,7 +24,7 @@ use crate::evidence;
 use crate::held::{self, HeldError};
 use crate::hook::ledger::Ledger;
 use crate::hook::runner::HookRunner;
-use crate::hook::{self, Call, HookError, Stops};
+use crate::hook::{self, HookError, Stops};
 use crate::layout::Layout;
 use crate::link::{self, LinkError};
 use crate::probe::{self, Target, Transcripts};
@@ -351,25 +351,6 @@ impl Host {
             | Effect::StopProbes
             | Effect::Redial => Ok(None),
         }
-    }
-
-    async fn hook(
-        &self,
-        brief: &Brief,
-        launch: Arc<Launch>,
-        hook: HookName,
-        round: u64,
-        must_pass: bool,
-    ) -> Result<(), HookError> {
-        let Some(operation) = brief.operation.clone() else { return Ok(()) };
-        let told = |running: bool| {
-            let event = Event::Hook { turn: brief.turn, running: running.then_some(hook) };
-            let finding = Finding::Outcome(Outcome { event, process: None });
-            let found = Found { app: brief.app.clone(), finding };
-            async move { drop(brief.teller.found.send(found).await) }.boxed()
-        };
-        let call = Call { host: self.context.clone(), launch, operation, hook, round, must_pass };
-        call.run(self.hooks.as_ref(), &brief.stops, &told).await
     }
 
     async fn loaded(self: &Arc<Self>, release: ReleaseRef) -> Result<Arc<Launch>, Failure> {
