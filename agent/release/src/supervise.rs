@@ -41,6 +41,10 @@ impl Machine {
                 self.ask(Effect::Probe { release, checks: Checks::Startup });
             }
             (Supervision::Up { .. }, Done::Admitted) => {}
+            // The agent was restarted in the trial, and the confirm was quicker than the search for the process.
+            (Supervision::Up { .. }, Done::Adopted) => {
+                self.ask(Effect::Probe { release, checks: Checks::Service });
+            }
             (Supervision::Stopping, Done::Stopped { .. }) => self.start_later(),
             _ => return Err(self.not_now()),
         }

@@ -466,6 +466,18 @@ fn a_reboot_on_trial_comes_up_on_the_old_release() {
 }
 
 #[test]
+fn a_confirm_that_overtakes_the_search_for_the_process_leaves_it_watched() {
+    let mut host = at(Phase::Trial);
+    host.crash(false);
+    let searching = host.state.turn;
+    host.confirm(2);
+    assert_eq!(host.phase(), Phase::Confirmed);
+    host.must(Event::Done { turn: searching, done: Done::Adopted });
+    assert_eq!(host.log.last().map(Effect::name), Some("probe"));
+    assert_ne!(host.state.probe_turn, 0);
+}
+
+#[test]
 fn quarantine_stays_until_a_person_releases_it() {
     let mut host = at(Phase::Quarantined);
     assert_eq!(host.running, None);
