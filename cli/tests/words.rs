@@ -67,7 +67,7 @@ fn validate_without_a_file() {
 #[test]
 fn validate_with_many_problems() {
     let dir = dir();
-    let spec = "apiVersion: windlass/v1\napp: shop\nrelease:\n  runtime: {kind: docker, image: x}\n  hooks: {}\nrollout:\n  targets: {selector: ''}\n  strategy: {type: blue_green, max_parallel: 0}\n";
+    let spec = "apiVersion: windlass/v1\napp: shop\nrelease:\n  runtime: {kind: docker, image: x}\n  migrations: {}\nrollout:\n  targets: {selector: ''}\n  strategy: {type: blue_green, max_parallel: 0}\n";
     std::fs::write(dir.path().join("windlass.yaml"), spec).unwrap();
     insta::assert_snapshot!(shown(dir.path(), &["validate"]));
 }

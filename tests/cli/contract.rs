@@ -28,6 +28,7 @@ fn help_names_every_verb_that_exists_and_none_that_does_not() {
         "rollback",
         "versions",
         "why",
+        "logs",
         "events",
         "bundle",
         "rollout",
@@ -45,7 +46,7 @@ fn help_names_every_verb_that_exists_and_none_that_does_not() {
     for verb in verbs {
         assert!(has(verb), "{verb} is missing:\n{help}");
     }
-    for later in ["logs", "login", "doctor", "admin", "app", "demo-app", "dev-session"] {
+    for later in ["login", "doctor", "admin", "app", "demo-app", "dev-session"] {
         assert!(!has(later), "{later} is shown:\n{help}");
     }
     assert!(help.contains("rollout failed"), "exit codes are in help");

@@ -1,5 +1,6 @@
 //! `windlass dev`: the contract of design/CLI.md.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use windlass_tests::app::App;
@@ -95,7 +96,8 @@ fn wrong_use_is_refused_with_a_way_out() {
     // The coordinator's port is taken by somebody else while it is away.
     let address = fleet.record()["coordinator"]["address"].as_str().unwrap().to_owned();
     kill_hard(fleet.coordinator_pid());
-    let squatter = std::net::TcpListener::bind(&address).unwrap();
+    // An agent that dials may have been given that very number for its own end.
+    let squatter = until("the port is free", Duration::from_secs(10), || TcpListener::bind(&address).ok());
     let refused = fleet.windlass(&["dev", "up", "--dir", dir, "--detach"]).expect(7);
     let refused = refused.says(&address).says("taken by another program").says("ss -ltnp");
     assert!(refused.stderr.contains("moves to new ports"), "{}", refused.stderr);

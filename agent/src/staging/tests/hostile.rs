@@ -117,7 +117,8 @@ async fn manifests_that_reach_outside_are_refused_though_signed() {
         (text.replace(r#""executable":false"#, r#""executable":false,"setuid":true"#), "malformed manifest"),
         (text.replace(r#""size":5"#, r#""size":6"#), "chunks have 5"),
         (text.replace(r#""length":5"#, r#""length":500000000"#), "500000000"),
-        (text.replace(r#""format":1"#, r#""format":2"#), "install a newer version"),
+        (text.replace(r#""format":1"#, r#""format":99"#), "install a newer version"),
+        (text.replace(r#""format":1"#, r#""format":2"#), "what it holds is format 1"),
         (format!("{text} "), "not in canonical form"),
         (text[..text.len() - 2].to_owned(), "malformed manifest"),
     ];
