@@ -7,7 +7,7 @@ use windlass_proto::time::{Span, Timestamp};
 
 use crate::budget::max_unavailable;
 use crate::effect::Effect;
-use crate::state::{BatchStep, Condition, Host, Part, State};
+use crate::state::{BatchStep, Condition, Host, Part, State, Way};
 use crate::turn::Turn;
 
 /// How long hosts have to report after the coordinator started again.
@@ -106,6 +106,8 @@ impl Turn {
         for name in overdue {
             let Some(host) = self.r.hosts.get_mut(&name) else { continue };
             let pending = host.part == Part::Stage;
+            // Absence excuses a host that was left alone, not one that this rollout took out of service before.
+            let disturbed = pending && host.touched && host.way == Way::Forward;
             if host.in_flight() {
                 // It will go back by itself unless it was confirmed; either way nobody can say.
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
@@ -118,6 +120,12 @@ impl Turn {
                 host.fault = Some(Fault::Transport);
                 host.reason = "silent (absent: count_as_failed)".into();
                 self.log("host.lost", Some(&name), "silent; counts as failed");
+            } else if disturbed {
+                (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
+                host.fault.get_or_insert(Fault::Transport);
+                host.reason = "silent since this rollout took it out of service once".into();
+                let reason = host.reason.clone();
+                self.log("host.lost", Some(&name), reason);
             } else if absent == Absent::Skip && crate::batches::count(left) < limit {
                 left += 1;
                 self.excuse(&name, "silent (absent: skip)");

@@ -230,6 +230,20 @@ fn every_pair_leads_where_the_table_says() {
     assert_eq!(table.lines().count(), recorded.lines().count());
 }
 
+#[test]
+fn a_host_that_was_taken_out_of_service_and_fell_silent_is_lost_and_not_excused() {
+    let scene = Scene::preparing().staged();
+    let mut reverted = scene.status(1, Phase::Reverted);
+    reverted.fault = Some(Fault::Transport);
+    let again = scene.give(Event::HostStatus { host: name(1), status: reverted });
+    assert_eq!(again.r.hosts[&name(1)].outcome, None, "the network's fault is tried again");
+    let silent = again.after(Span::secs(20)).give(Event::HostSilent { host: name(1) });
+    let ended = silent.after(Span::secs(600));
+    let host = &ended.r.hosts[&name(1)];
+    assert_eq!((host.outcome, host.fault), (Some(Outcome::Lost), Some(Fault::Transport)), "{}", host.reason);
+    assert_ne!(ended.r.state, State::Succeeded);
+}
+
 /// What holds in every row, whatever the table says.
 fn check(scene: &Scene, event: &Event, result: &Result<Step, Refused>) {
     let before = &scene.r;
