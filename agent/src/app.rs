@@ -147,6 +147,7 @@ impl App {
         let (found_in, found) = mpsc::channel(FINDINGS);
         let (publish, published) = watch::channel(Published::default());
         let context = HostContext::new(&settings);
+        let traffic = settings.traffic.clone();
         let link = Link {
             settings: Arc::new(settings),
             layout: layout.clone(),
@@ -163,7 +164,7 @@ impl App {
         let hooks = Box::new(ShimRunner::new(OWN_PROGRAM.into()));
         let store = storage.store.store;
         let yard = Yard {
-            host: Arc::new(Host::new(layout.clone(), context, runtimes, hooks, Arc::clone(&store))),
+            host: Arc::new(Host::new(layout.clone(), context, runtimes, hooks, traffic, Arc::clone(&store))),
             stager: Arc::new(stager),
             uplink: Arc::new(bulk.clone()),
             slots: Arc::new(Semaphore::new(STAGINGS)),

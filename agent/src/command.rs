@@ -46,6 +46,8 @@ pub struct OneShot<'a> {
 pub struct Ended {
     /// It ended by itself with code 0.
     pub ok: bool,
+    /// Its exit code, where it ended by itself.
+    pub code: Option<i32>,
     /// `exit code 1`, `killed by signal 9`, `not ended after 3s`.
     pub how: String,
     /// The last output, stdout and stderr as they came.
@@ -113,7 +115,8 @@ pub async fn run(command: OneShot<'_>) -> io::Result<Ended> {
         (true, None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
     };
     let output = String::from_utf8_lossy(&tail).trim_end().to_owned();
-    Ok(Ended { ok: in_time && status.success(), how, output })
+    let code = status.code().filter(|_| in_time);
+    Ok(Ended { ok: code == Some(0), code, how, output })
 }
 
 #[cfg(test)]

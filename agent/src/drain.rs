@@ -1,11 +1,9 @@
-//! Taking an application out of traffic and back in, and the ledger of what was in flight meanwhile.
+//! Waiting for what is in flight when an application was taken out of traffic, and the ledger of it.
 //!
-//! The hook for load balancers is a file, `apps/APP/run/ready`: there while the application may have traffic. What is
-//! in flight is what the kernel lists: connections that came in through the application's own listening sockets. Each
-//! is known by the kernel's cookie, so that the ledger's sums are of connections and not of looks.
+//! What is in flight is what the kernel lists: connections that came in through the application's own listening sockets.
+//! Each is known by the kernel's cookie, so that the ledger's sums are of connections and not of looks.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -13,10 +11,9 @@ use tokio::time::{Instant, sleep};
 use windlass_proto::phase::Drained;
 use windlass_proto::spec::OnDrainTimeout;
 
-use crate::file::{self, FileError};
 use crate::processes::ProcessId;
 use crate::runtime::{HostContext, Launch, kill};
-use crate::shim::order::{RunDir, Started};
+use crate::shim::order::Started;
 use crate::sockets::{self, Cookie, Door};
 
 /// How often connections are counted while they drain.
@@ -99,15 +96,14 @@ fn count(connections: &BTreeSet<Cookie>) -> u32 {
     u32::try_from(connections.len()).unwrap_or(u32::MAX)
 }
 
-/// Takes the release out of traffic and waits, as its spec says. `started` is what runs of it; `progress` gets words for
-/// people, when they change.
+/// Waits as the release's spec says; it is out of traffic already. `started` is what runs of it; `progress` gets words
+/// for people, when they change.
 pub async fn drain(
     host: &HostContext,
     launch: &Launch,
     started: Option<&Started>,
     progress: impl Fn(String),
-) -> Result<DrainEnd, FileError> {
-    withdraw(&launch.run)?;
+) -> DrainEnd {
     let settings = &launch.spec.drain;
     let begun = Instant::now();
     let delay_over_at = begun + settings.delay.std();
@@ -141,9 +137,9 @@ pub async fn drain(
     }
     let drained = ledger.as_ref().map(Ledger::sums).unwrap_or_default();
     if drained.cut > 0 && settings.on_timeout == OnDrainTimeout::Abort {
-        return Ok(DrainEnd::TimedOut(Drained { cut: 0, ..drained }));
+        return DrainEnd::TimedOut(Drained { cut: 0, ..drained });
     }
-    Ok(DrainEnd::Drained(drained))
+    DrainEnd::Drained(drained)
 }
 
 /// Runs `stop`, which ends what `started` is, and counts what it cuts: the connections that were open when the processes
@@ -186,20 +182,4 @@ pub async fn counting_cuts<T>(
 
 fn uncounted(launch: &Launch, error: &io::Error) {
     tracing::warn!(app = %launch.release.app, %error, "connections cannot be counted by sock_diag");
-}
-
-/// Takes whatever runs out of traffic at once.
-pub fn withdraw(run: &RunDir) -> Result<(), FileError> {
-    let ready = run.ready();
-    match fs::remove_file(&ready) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::at("remove", &ready)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Lets traffic in: after a start, or back after a drain.
-pub fn admit(launch: &Launch) -> Result<(), FileError> {
-    file::make_dir(&launch.run.0)?;
-    let release = &launch.release;
-    file::replace(&launch.run.ready(), format!("{} {}\n", release.version, release.digest).as_bytes(), 0o644)
 }

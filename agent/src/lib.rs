@@ -21,6 +21,7 @@
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`hook`]: runs the commands of a release on the way from one to the next.
 //! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
+//! * [`traffic`]: how an application gets traffic on this host, and how it loses it.
 //! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
@@ -71,6 +72,7 @@ pub mod stop_apps;
 pub mod storage;
 pub mod store;
 pub mod tail;
+pub mod traffic;
 pub mod variables;
 
 use std::process::ExitCode;

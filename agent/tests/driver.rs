@@ -30,6 +30,7 @@ use windlass_agent::session::BulkError;
 use windlass_agent::shim::order::RunDir;
 use windlass_agent::staging::{Patience, Stager};
 use windlass_agent::store::{MemoryStore, ReleaseStore as _};
+use windlass_agent::traffic;
 use windlass_proto::bundle::{AuthorKey, Envelope, Tree};
 use windlass_proto::id::{AppName, OpId, RolloutId};
 use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
@@ -181,7 +182,14 @@ impl Agent {
         let shim = PathBuf::from(env!("CARGO_BIN_EXE_windlass-agent"));
         let runtimes = Runtimes::new(context.clone(), shim.clone());
         let hooks = Box::new(ShimRunner::new(shim));
-        let host = Arc::new(Host::new(layout.clone(), context, runtimes, hooks, store.clone()));
+        let host = Arc::new(Host::new(
+            layout.clone(),
+            context,
+            runtimes,
+            hooks,
+            traffic::Driver::None,
+            store.clone(),
+        ));
         let (orders, orders_rx) = mpsc::channel(64);
         let (found, found_rx) = mpsc::channel(64);
         let (published_tx, published) = watch::channel(Published::default());

@@ -14,11 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use windlass_agent::config::HostPolicy;
-use windlass_agent::drain::{DrainEnd, admit, drain};
+use windlass_agent::drain::{DrainEnd, drain};
 use windlass_agent::probe::engine::{Sight, begin};
 use windlass_agent::probe::{ProbeName, Target, Transcripts, check, smoke};
 use windlass_agent::runtime::{HostContext, Launch};
 use windlass_agent::shim::order::RunDir;
+use windlass_agent::traffic::{admit, withdraw};
 use windlass_proto::digest::Digest;
 use windlass_proto::phase::Drained;
 use windlass_proto::release::ReleaseRef;
@@ -268,14 +269,18 @@ async fn a_drain_waits_for_connections_and_counts_what_is_cut() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(one);
     };
-    let (end, ()) = tokio::join!(drain(&host, &launch, None, |_| ()), closing);
-    assert_eq!(end.unwrap(), DrainEnd::Drained(Drained { in_flight: 1, closed: 1, cut: 0 }));
+    let draining = async {
+        withdraw(&launch.run).unwrap();
+        drain(&host, &launch, None, |_| ()).await
+    };
+    let (end, ()) = tokio::join!(draining, closing);
+    assert_eq!(end, DrainEnd::Drained(Drained { in_flight: 1, closed: 1, cut: 0 }));
 
     launch.spec.drain.timeout = Span(300);
     let _two = connect().await;
-    let end = drain(&host, &launch, None, |_| ()).await.unwrap();
+    let end = drain(&host, &launch, None, |_| ()).await;
     assert_eq!(end, DrainEnd::TimedOut(Drained { in_flight: 1, closed: 0, cut: 0 }));
     launch.spec.drain.on_timeout = OnDrainTimeout::Continue;
-    let end = drain(&host, &launch, None, |_| ()).await.unwrap();
+    let end = drain(&host, &launch, None, |_| ()).await;
     assert_eq!(end, DrainEnd::Drained(Drained { in_flight: 1, closed: 0, cut: 1 }));
 }

@@ -427,7 +427,7 @@ async fn the_former_release_starts_again_on_a_full_disk() {
     assert!(!first.app.lives());
     let again = runtime().start(&launch).await.unwrap().unwrap();
     assert!(again.app.lives());
-    windlass_agent::drain::admit(&launch).unwrap();
+    windlass_agent::traffic::admit(&launch).unwrap();
     assert_eq!(find(&launch.run), Some(again));
     runtime().stop(&launch).await.unwrap();
 }

@@ -15,4 +15,5 @@ mod logs;
 mod prometheus;
 mod refusals;
 mod rollouts;
+mod traffic;
 mod trust;

@@ -14,6 +14,8 @@ use crate::wait::until;
 pub struct Ways {
     /// `coordinators` in an agent's configuration; as they were when empty.
     pub coordinators: Vec<String>,
+    /// Tables and keys that an agent's configuration gets besides, as TOML.
+    pub settings: String,
     /// Variables in its environment.
     pub variables: Vec<(String, String)>,
     /// A program and its arguments that run a command, as `ip netns exec NAME`.
@@ -112,12 +114,13 @@ impl Agent {
         let host = fleet.host(number);
         let config = host.state_dir.parent().unwrap().join("agent.toml");
         let coordinators = ways.coordinators.clone();
+        let more: toml::Table = ways.settings.parse().unwrap();
         let change = |_: &mut Vec<String>| {
-            if coordinators.is_empty() {
-                return;
-            }
             let mut settings: toml::Table = std::fs::read_to_string(&config).unwrap().parse().unwrap();
-            settings.insert("coordinators".into(), coordinators.into());
+            settings.extend(more);
+            if !coordinators.is_empty() {
+                settings.insert("coordinators".into(), coordinators.into());
+            }
             std::fs::write(&config, toml::to_string(&settings).unwrap()).unwrap();
         };
         let log = fleet.dir().join(format!("logs/{}.test.log", host.name));

@@ -32,6 +32,25 @@ pub struct Fragment {
     /// What this host allows, whoever asks.
     #[serde(default)]
     pub policy: PolicyFragment,
+    /// How applications get traffic, besides the file `apps/APP/run/ready`.
+    #[serde(default)]
+    pub traffic: TrafficFragment,
+}
+
+/// `[traffic]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrafficFragment {
+    /// `none`, or `exec`: commands of this host.
+    pub driver: Option<String>,
+    /// With `exec`: takes an application out of traffic; program and arguments.
+    pub take_out: Vec<String>,
+    /// With `exec`: puts it back.
+    pub put_back: Vec<String>,
+    /// With `exec`: says where it is; exit code 0 in traffic, 1 out of traffic, any other not known.
+    pub is_in: Vec<String>,
+    /// With `exec`: longest that a command and the wait for its effect may take, up to 60s; 30s when absent.
+    pub timeout: Option<String>,
 }
 
 /// `[policy]` as written.

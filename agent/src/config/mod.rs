@@ -2,6 +2,7 @@
 
 pub mod fragment;
 pub mod settings;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 

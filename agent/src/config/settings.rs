@@ -8,7 +8,9 @@ use windlass_proto::id::{AppName, HostName};
 
 use super::ConfigError;
 use super::fragment::Fragment;
+use super::traffic;
 use crate::file::{FileError, read_bounded};
+use crate::traffic::Driver;
 
 /// The checked configuration of one host's agent.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// What this host allows.
     pub policy: HostPolicy,
+    /// How applications get traffic.
+    pub traffic: Driver,
 }
 
 /// Where the join token comes from. It is read when it is needed, so the file may be gone after enrolment.
@@ -176,6 +180,8 @@ impl Settings {
                 ));
             }
         }
+        let traffic =
+            traffic::check(fragment.traffic).map_err(|(key, problem, hint)| wrong(key, problem, hint))?;
         Ok(Self {
             name,
             address,
@@ -191,6 +197,7 @@ impl Settings {
                 allow_root: policy.allow_root,
                 users: policy.users,
             },
+            traffic,
         })
     }
 }

@@ -32,6 +32,7 @@ use crate::runtime::process::in_words;
 use crate::runtime::{HostContext, Launch, RuntimeError, Runtimes};
 use crate::shim::order::{RunDir, Started};
 use crate::store::SharedStore;
+use crate::traffic::{Driver, TrafficError};
 
 /// For effects whose spec gives no time.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -55,6 +56,8 @@ pub struct Host {
     pub store: SharedStore,
     /// What runs hooks.
     pub hooks: Box<dyn HookRunner>,
+    /// How applications get traffic.
+    pub traffic: Driver,
     launches: Mutex<BTreeMap<Digest, Arc<Launch>>>,
 }
 
@@ -123,7 +126,7 @@ enum Failure {
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error(transparent)]
-    File(#[from] crate::file::FileError),
+    Traffic(#[from] TrafficError),
     #[error("a thread of the agent failed")]
     Thread(#[from] tokio::task::JoinError),
 }
@@ -133,7 +136,7 @@ impl Failure {
         match self {
             Self::Runtime(error) => error.fault(),
             Self::Hook(error) => error.fault(),
-            Self::Held(_) | Self::Link(_) | Self::File(_) => Fault::Host,
+            Self::Held(_) | Self::Link(_) | Self::Traffic(_) => Fault::Host,
             Self::Thread(_) => Fault::Agent,
         }
     }
@@ -146,9 +149,10 @@ impl Host {
         context: HostContext,
         runtimes: Runtimes,
         hooks: Box<dyn HookRunner>,
+        traffic: Driver,
         store: SharedStore,
     ) -> Self {
-        Self { layout, context, runtimes, store, hooks, launches: Mutex::default() }
+        Self { layout, context, runtimes, store, hooks, traffic, launches: Mutex::default() }
     }
 
     /// How a release that is complete here is run.
@@ -232,7 +236,10 @@ impl Host {
     fn limit(&self, effect: &Effect) -> Duration {
         match effect {
             Effect::Drain { release } => self.launch(release).map_or(DEADLINE, |launch| {
-                DEADLINE + launch.spec.drain.delay.std() + launch.spec.drain.timeout.std()
+                self.traffic.limit()
+                    + DEADLINE
+                    + launch.spec.drain.delay.std()
+                    + launch.spec.drain.timeout.std()
             }),
             Effect::Stop { release } => {
                 self.launch(release).map_or(DEADLINE, |launch| launch.spec.stop.grace.std() + MARGIN)
@@ -246,7 +253,7 @@ impl Host {
             }
             // A large release is read in full before it is switched to.
             Effect::Switch { .. } => Duration::from_secs(3600),
-            _ => DEADLINE,
+            _ => DEADLINE + self.traffic.limit(),
         }
     }
 
@@ -267,14 +274,15 @@ impl Host {
                 let launch = self.loaded(release).await?;
                 let started = self.runtimes.of(&launch.spec.runtime).find(&launch.run);
                 let told = |words| brief.teller.tell(words);
-                match drain::drain(&self.context, &launch, started.as_ref(), told).await? {
+                self.traffic.take_out(&self.context, &brief.app, &launch.run).await?;
+                match drain::drain(&self.context, &launch, started.as_ref(), told).await {
                     DrainEnd::Drained(drained) => done(Done::Drained(drained)),
                     DrainEnd::TimedOut(drained) => done(Done::DrainTimedOut(drained)),
                 }
             }
             Effect::Undrain { release } => {
                 let launch = self.loaded(release).await?;
-                drain::admit(&launch)?;
+                self.traffic.put_back(&self.context, &launch).await?;
                 done(Done::Undrained)
             }
             Effect::Stop { release } => {
@@ -324,11 +332,11 @@ impl Host {
             }
             Effect::Admit { release } => {
                 let launch = self.loaded(release).await?;
-                drain::admit(&launch)?;
+                self.traffic.put_back(&self.context, &launch).await?;
                 done(Done::Admitted)
             }
             Effect::Withdraw => {
-                drain::withdraw(&self.run_dir(&brief.app))?;
+                self.traffic.take_out(&self.context, &brief.app, &self.run_dir(&brief.app)).await?;
                 Ok(None)
             }
             Effect::WriteConfirmed { release } => {
