@@ -11,6 +11,7 @@ use crate::control::{self, ControlError};
 use crate::inspect::{inspect_text, releases_text};
 use crate::layout::Layout;
 use crate::log::LogFormat;
+use crate::restore_links::restore_links;
 use crate::stop_apps::stop_apps;
 
 /// windlass agent: installs releases on this host, runs them, and goes back by itself when they fail.
@@ -58,6 +59,15 @@ pub enum Verb {
         #[arg(long, default_value = "/etc/windlass/agent.toml")]
         config: PathBuf,
     },
+    /// Make each application's `current` link from what was confirmed, as after a boot. The agent must not be running.
+    ///
+    /// Needs no network, no free space and no writable state directory. windlass-links.service runs it before the
+    /// applications start.
+    RestoreLinks {
+        /// The agent's configuration.
+        #[arg(long, default_value = "/etc/windlass/agent.toml")]
+        config: PathBuf,
+    },
     /// The parent of one application; started by the agent.
     #[command(hide = true)]
     Shim {
@@ -87,20 +97,23 @@ impl Args {
             Verb::Inspect { state_dir, json } => {
                 show(&state_dir, json, control::inspection_of, |apps| inspect_text(apps))
             }
-            Verb::StopApps { config } => {
-                let layout = match crate::config::load(&config) {
-                    Ok(settings) => crate::app::layout_of(&settings),
-                    Err(error) => return fail(&error, 2),
-                };
-                match layout {
-                    Ok(layout) => done(stop_apps(&layout).map(|count| {
-                        tracing::info!(count, "applications stopped");
-                    })),
-                    Err(error) => fail(&error, 1),
-                }
-            }
+            Verb::StopApps { config } => on_host(&config, |layout| {
+                stop_apps(layout).map(|count| tracing::info!(count, "applications stopped"))
+            }),
+            Verb::RestoreLinks { config } => on_host(&config, restore_links),
             Verb::Shim { order, detached } => crate::shim::run(&order, detached),
         }
+    }
+}
+
+/// Does something on the host that a configuration describes.
+fn on_host<E: Error>(config: &Path, work: impl FnOnce(&Layout) -> Result<(), E>) -> ExitCode {
+    match crate::config::load(config) {
+        Ok(settings) => match crate::app::layout_of(&settings) {
+            Ok(layout) => done(work(&layout)),
+            Err(error) => fail(&error, 1),
+        },
+        Err(error) => fail(&error, 2),
     }
 }
 

@@ -24,6 +24,7 @@
 //! * [`traffic`]: how an application gets traffic on this host, and how it loses it.
 //! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
+//! * [`restore_links`]: `current` at boot, without an agent.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
 //! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
@@ -62,6 +63,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod processes;
 pub mod recover;
+pub mod restore_links;
 pub mod retain;
 pub mod runtime;
 pub mod session;

@@ -34,44 +34,10 @@ pub struct Left {
 }
 
 impl Ledger {
-    /// Takes what the journal says, and completes it from the links: an app with a confirmed release that the journal
-    /// does not know (it was damaged, or is new) is as good as confirmed.
+    /// The journal, and what [`left`] says of it.
     pub fn open(journal: Journal, recovered: &Recovered, layout: &Layout, boot: String) -> (Self, Vec<Left>) {
-        match &recovered.damage {
-            None => {}
-            Some(Damage::TornTail) => tracing::info!("journal's last record was half written and is ignored"),
-            Some(Damage::Middle { path, offset }) => {
-                tracing::error!(path = %path.display(), offset, "journal is damaged; links say what it does not");
-            }
-        }
-        let mut apps = BTreeMap::new();
-        for (app, payload) in &recovered.latest.states {
-            match serde_json::from_slice::<Record>(payload) {
-                Ok(record) => {
-                    let same_boot = record.boot == boot;
-                    apps.insert(app.clone(), Left { state: record.state, same_boot });
-                }
-                Err(error) => {
-                    tracing::error!(%app, %error, "journal's record is not understood; links are believed")
-                }
-            }
-        }
-        if let Some(Damage::Middle { .. }) = recovered.damage {
-            for left in apps.values_mut() {
-                believe_link(layout, left);
-            }
-        }
-        for app in held::apps(layout) {
-            if let Some(state) = from_links(layout, &app).filter(|_| !apps.contains_key(&app)) {
-                tracing::warn!(%app, "app is known by its links only");
-                apps.insert(app, Left { state, same_boot: false });
-            }
-        }
-        for left in apps.values_mut() {
-            let floor = recovered.latest.floors.get(&left.state.app).copied().unwrap_or(0);
-            left.state.counter = left.state.counter.max(floor);
-        }
-        (Self { journal, boot }, apps.into_values().collect())
+        let left = left(recovered, layout, &boot);
+        (Self { journal, boot }, left)
     }
 
     /// Makes a state durable. Blocks until it is on the disk.
@@ -85,6 +51,46 @@ impl Ledger {
         }
         self.journal.append_all(changes)
     }
+}
+
+/// Takes what the journal says, and completes it from the links: an app with a confirmed release that the journal does not
+/// know (it was damaged, or is new) is as good as confirmed.
+pub fn left(recovered: &Recovered, layout: &Layout, boot: &str) -> Vec<Left> {
+    match &recovered.damage {
+        None => {}
+        Some(Damage::TornTail) => tracing::info!("journal's last record was half written and is ignored"),
+        Some(Damage::Middle { path, offset }) => {
+            tracing::error!(path = %path.display(), offset, "journal is damaged; links say what it does not");
+        }
+    }
+    let mut apps = BTreeMap::new();
+    for (app, payload) in &recovered.latest.states {
+        match serde_json::from_slice::<Record>(payload) {
+            Ok(record) => {
+                let same_boot = record.boot == boot;
+                apps.insert(app.clone(), Left { state: record.state, same_boot });
+            }
+            Err(error) => {
+                tracing::error!(%app, %error, "journal's record is not understood; links are believed")
+            }
+        }
+    }
+    if let Some(Damage::Middle { .. }) = recovered.damage {
+        for left in apps.values_mut() {
+            believe_link(layout, left);
+        }
+    }
+    for app in held::apps(layout) {
+        if let Some(state) = from_links(layout, &app).filter(|_| !apps.contains_key(&app)) {
+            tracing::warn!(%app, "app is known by its links only");
+            apps.insert(app, Left { state, same_boot: false });
+        }
+    }
+    for left in apps.values_mut() {
+        let floor = recovered.latest.floors.get(&left.state.app).copied().unwrap_or(0);
+        left.state.counter = left.state.counter.max(floor);
+    }
+    apps.into_values().collect()
 }
 
 /// Of a damaged journal the newest records may be missing. The `confirmed` link moves after its record, so where the two
@@ -123,7 +129,7 @@ fn from_links(layout: &Layout, app: &AppName) -> Option<State> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use windlass_proto::bundle::{AuthorKey, Entry, EntryKind, EntryPath, Envelope, Manifest};
@@ -135,11 +141,11 @@ mod tests {
     use super::*;
     use crate::journal::Latest;
 
-    fn app() -> AppName {
+    pub(crate) fn app() -> AppName {
         AppName::new("shop").unwrap()
     }
 
-    fn release(layout: &Layout, counter: u64) -> ReleaseRef {
+    pub(crate) fn release(layout: &Layout, counter: u64) -> ReleaseRef {
         let entry = Entry { path: EntryPath::new("empty").unwrap(), kind: EntryKind::Directory {} };
         let manifest = Manifest {
             format: 1,
@@ -157,7 +163,7 @@ mod tests {
         manifest.release_ref()
     }
 
-    fn host(dir: &Path) -> Layout {
+    pub(crate) fn host(dir: &Path) -> Layout {
         let layout = Layout::new(dir.join("state"), dir.join("run")).unwrap();
         layout.create().unwrap();
         layout.create_app(&app()).unwrap();
