@@ -1,6 +1,7 @@
 //! Waiting for what is in flight when an application was taken out of traffic, and the ledger of it.
 //!
-//! What is in flight is what the kernel lists: connections that came in through the application's own listening sockets.
+//! What is in flight is what the kernel lists: connections that came in through the application's own listening sockets,
+//! but for the agent's own, which are probes.
 //! Each is known by the kernel's cookie, so that the ledger's sums are of connections and not of looks.
 
 use std::collections::BTreeSet;
@@ -71,14 +72,22 @@ impl Ledger {
 
     /// Counts anew; returns how many are open.
     fn look(&mut self) -> io::Result<u32> {
-        let mut open = sockets::connections(&self.doors)?;
+        let mut open = self.connections()?;
         if open.is_empty() {
             // The kernel gives its table out in pieces, between which it changes: one connection may be missed.
-            open = sockets::connections(&self.doors)?;
+            open = self.connections()?;
         }
         self.seen.extend(&open);
         self.open = open;
         Ok(self.left())
+    }
+
+    fn connections(&self) -> io::Result<BTreeSet<Cookie>> {
+        // A probe of the agent may end, and another begin, while the kernel is asked.
+        let mut probes = sockets::own_ends(&self.doors)?;
+        let open = sockets::connections(&self.doors)?;
+        probes.extend(sockets::own_ends(&self.doors)?);
+        Ok(open.into_iter().filter(|(_, peer)| !probes.contains(peer)).map(|(cookie, _)| cookie).collect())
     }
 
     fn left(&self) -> u32 {

@@ -3,10 +3,10 @@
 //! A netlink request per port and family, which the kernel filters; /proc/net/tcp would give out all sockets of the host
 //! as text. The kernel answers within the call, so nothing here waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -25,9 +25,17 @@ pub type Cookie = [u8; 8];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Socket {
     cookie: Cookie,
-    /// Its own address; an IPv4 one where it is an IPv4 connection of an IPv6 socket.
-    address: IpAddr,
+    /// Its own end; an IPv4 address where it is an IPv4 connection of an IPv6 socket.
+    local: SocketAddr,
+    peer: SocketAddr,
     inode: u64,
+}
+
+/// Which sockets are asked for: those whose own port it is, or those whose peer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Local(u16),
+    Peer(u16),
 }
 
 /// A listening socket, through which connections come in.
@@ -41,8 +49,8 @@ pub struct Door {
     pub inode: u64,
 }
 
-/// All TCP sockets in these states whose own port is `port`.
-fn ask(port: u16, states: &StateFlags) -> io::Result<Vec<Socket>> {
+/// All TCP sockets in these states with this port.
+fn ask(port: Port, states: &StateFlags) -> io::Result<Vec<Socket>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         match ask_family(family, port, states, &mut found) {
@@ -54,18 +62,22 @@ fn ask(port: u16, states: &StateFlags) -> io::Result<Vec<Socket>> {
     Ok(found)
 }
 
-fn ask_family(family: u8, port: u16, states: &StateFlags, found: &mut Vec<Socket>) -> io::Result<()> {
+fn ask_family(family: u8, port: Port, states: &StateFlags, found: &mut Vec<Socket>) -> io::Result<()> {
     let mut netlink = Netlink::new(NETLINK_SOCK_DIAG)?;
     netlink.bind_auto()?;
     // An answer that is not there is an error and no reason to wait.
     netlink.set_non_blocking(true)?;
-    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    match port {
+        Port::Local(port) => socket_id.source_port = port,
+        Port::Peer(port) => socket_id.destination_port = port,
+    }
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::empty(),
         states: states.clone(),
-        socket_id: SocketId { source_port: port, ..socket_id },
+        socket_id,
     };
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -84,10 +96,12 @@ fn ask_family(family: u8, port: u16, states: &StateFlags, found: &mut Vec<Socket
             match answer.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) => {
                     let id = &socket.header.socket_id;
+                    let local = SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+                    let peer = SocketAddr::new(id.destination_address.to_canonical(), id.destination_port);
                     // The kernel is asked for this port only; an old one may not listen.
-                    if id.source_port == port {
-                        let address = id.source_address.to_canonical();
-                        found.push(Socket { cookie: id.cookie, address, inode: socket.header.inode.into() });
+                    if port == Port::Local(local.port()) || port == Port::Peer(peer.port()) {
+                        let inode = socket.header.inode.into();
+                        found.push(Socket { cookie: id.cookie, local, peer, inode });
                     }
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
@@ -109,25 +123,44 @@ fn covers(bound: IpAddr, address: IpAddr) -> bool {
 pub fn doors(address: IpAddr, ports: &BTreeSet<u16>) -> io::Result<Vec<Door>> {
     let mut doors = Vec::new();
     for port in ports {
-        let sockets = ask(*port, &StateFlags::LISTEN)?.into_iter();
-        let ours = sockets.filter(|socket| covers(socket.address, address));
-        doors.extend(ours.map(|Socket { address, inode, .. }| Door { address, port: *port, inode }));
+        let sockets = ask(Port::Local(*port), &StateFlags::LISTEN)?.into_iter();
+        let ours = sockets.filter(|socket| covers(socket.local.ip(), address));
+        doors.extend(ours.map(|Socket { local, inode, .. }| Door {
+            address: local.ip(),
+            port: *port,
+            inode,
+        }));
     }
     Ok(doors)
 }
 
-/// The open connections that came in through these doors, those that wait to be accepted among them. One that its peer
-/// has closed is not: hardly any client closes one direction only, and one that has given up holds up nothing.
-pub fn connections(doors: &[Door]) -> io::Result<BTreeSet<Cookie>> {
-    let mut found = BTreeSet::new();
-    let ports: BTreeSet<u16> = doors.iter().map(|door| door.port).collect();
-    for port in ports {
+/// The open connections that came in through these doors, and who has the other end; those that wait to be accepted among
+/// them. One that its peer has closed is not: hardly any client closes one direction only, and one that has given up holds
+/// up nothing.
+pub fn connections(doors: &[Door]) -> io::Result<BTreeMap<Cookie, SocketAddr>> {
+    let mut found = BTreeMap::new();
+    for port in ports(doors) {
         let through = |address| doors.iter().any(|door| door.port == port && covers(door.address, address));
-        let sockets =
-            ask(port, &StateFlags::ESTABLISHED)?.into_iter().filter(|socket| through(socket.address));
-        found.extend(sockets.map(|socket| socket.cookie));
+        let sockets = ask(Port::Local(port), &StateFlags::ESTABLISHED)?.into_iter();
+        let ours = sockets.filter(|socket| through(socket.local.ip()));
+        found.extend(ours.map(|socket| (socket.cookie, socket.peer)));
     }
     Ok(found)
+}
+
+/// The ends of this process's own connections to the ports of these doors.
+pub fn own_ends(doors: &[Door]) -> io::Result<BTreeSet<SocketAddr>> {
+    let own = inodes_of(std::process::id());
+    let mut found = BTreeSet::new();
+    for port in ports(doors) {
+        let sockets = ask(Port::Peer(port), &StateFlags::ESTABLISHED)?.into_iter();
+        found.extend(sockets.filter(|socket| own.contains(&socket.inode)).map(|socket| socket.local));
+    }
+    Ok(found)
+}
+
+fn ports(doors: &[Door]) -> BTreeSet<u16> {
+    doors.iter().map(|door| door.port).collect()
 }
 
 /// The sockets that a process has open, by inode; none when it is not ours to see.
@@ -211,5 +244,9 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let local = client.local_addr().unwrap();
         assert_eq!(open_on(local.ip(), local.port()), 0);
+        let to = listener.local_addr().unwrap();
+        let doors = doors(to.ip(), &BTreeSet::from([to.port()])).unwrap();
+        assert_eq!(own_ends(&doors).unwrap(), BTreeSet::from([local]));
+        assert_eq!(connections(&doors).unwrap().into_values().collect::<Vec<_>>(), [local]);
     }
 }

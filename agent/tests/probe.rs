@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -252,10 +253,14 @@ async fn a_drain_waits_for_connections_and_counts_what_is_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let Target { host, mut launch } = target(&dir, address.port());
+    // The client is another process: a connection of the agent's own is a probe and not in flight.
     let connect = async || {
-        let client = TcpStream::connect(address).await.unwrap();
-        (client, listener.accept().await.unwrap().0)
+        let client = TcpStream::connect(address).await.unwrap().into_std().unwrap();
+        let mut holder = tokio::process::Command::new("sleep");
+        let holder = holder.arg("60").kill_on_drop(true).stdin(OwnedFd::from(client)).spawn().unwrap();
+        (holder, listener.accept().await.unwrap().0)
     };
+    let _probe = TcpStream::connect(address).await.unwrap();
     launch.spec.drain = Drain { delay: Span(100), timeout: Span::secs(8), on_timeout: OnDrainTimeout::Abort };
     admit(&launch).unwrap();
     assert!(launch.run.ready().exists());
