@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::control::{self, ControlError};
@@ -12,6 +12,7 @@ use crate::inspect::{inspect_text, releases_text};
 use crate::layout::Layout;
 use crate::log::LogFormat;
 use crate::restore_links::restore_links;
+use crate::setup::{self, EnrolArgs, SetupError};
 use crate::stop_apps::stop_apps;
 
 /// windlass agent: installs releases on this host, runs them, and goes back by itself when they fail.
@@ -35,6 +36,10 @@ pub enum Verb {
         #[arg(long, default_value = "/etc/windlass/agent.toml")]
         config: PathBuf,
     },
+    /// Make this host part of a fleet: configure it, enrol it, start its agent. The join token is read from stdin.
+    ///
+    /// windlass token create | ssh HOST windlass-agent enrol --coordinator HOST:PORT --author-key ed25519:KEY
+    Enrol(EnrolArgs),
     /// List the releases this host keeps.
     Releases {
         /// The agent's state directory.
@@ -68,6 +73,9 @@ pub enum Verb {
         #[arg(long, default_value = "/etc/windlass/agent.toml")]
         config: PathBuf,
     },
+    /// Write the man page to stdout.
+    #[command(hide = true)]
+    Man,
     /// The parent of one application; started by the agent.
     #[command(hide = true)]
     Shim {
@@ -91,6 +99,10 @@ impl Args {
                 Ok(settings) => done(crate::app::run(settings)),
                 Err(error) => fail(&error, 2),
             },
+            Verb::Enrol(args) => match setup::enrol(&args) {
+                Err(SetupError::Config(error)) => fail(&error, 2),
+                result => done(result),
+            },
             Verb::Releases { state_dir, json } => {
                 show(&state_dir, json, control::releases_of, |apps| releases_text(apps))
             }
@@ -101,6 +113,11 @@ impl Args {
                 stop_apps(layout).map(|count| tracing::info!(count, "applications stopped"))
             }),
             Verb::RestoreLinks { config } => on_host(&config, restore_links),
+            Verb::Man => {
+                let page = clap_mangen::Man::new(Self::command()).section("8");
+                page.render(&mut std::io::stdout())
+                    .map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+            }
             Verb::Shim { order, detached } => crate::shim::run(&order, detached),
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! * [`args`], [`config`], [`log`]: flags, the configuration file, what is written to stderr.
 //! * [`app`]: build, run and end of all tasks, in that order.
-//! * [`identity`], [`enrol`]: the host's key and certificate. [`session`]: the stream to a coordinator.
+//! * [`identity`], [`enrol`]: the host's key and certificate; [`setup`]: a fresh host joins by one command. [`session`]: the stream to a coordinator.
 //! * [`driver`]: the one loop: event, step, journal, effects, status. [`dispatch`]: effects become tasks, one lane per app;
 //!   [`perform`]: what each effect does. [`recover`]: what was under way. [`exchange`]: words of session and driver.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
@@ -67,6 +67,7 @@ pub mod restore_links;
 pub mod retain;
 pub mod runtime;
 pub mod session;
+pub mod setup;
 pub mod shim;
 pub mod sockets;
 pub mod staging;

@@ -31,6 +31,9 @@ pub enum LogFormat {
 pub enum Verb {
     /// Serve agents and operators until SIGTERM.
     Run(RunArgs),
+    /// Write the man page to stdout.
+    #[command(hide = true)]
+    Man,
     /// Write an operator's certificate, key and the CA to trust; works beside a running coordinator.
     IssueOperator(IssueOperatorArgs),
 }

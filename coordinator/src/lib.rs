@@ -36,16 +36,26 @@ pub mod store;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use args::{Args, RunArgs, Verb};
+use args::{Args, Verb};
 
-/// The program.
+/// The program; exit codes: 0 done, 1 failed, 2 bad usage or settings.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     log::init(args.log_format);
     let done = match args.verb {
-        Verb::Run(args) => run(args),
+        Verb::Run(args) => match config::Settings::load(args) {
+            Ok(settings) => run(settings),
+            Err(error) => {
+                report(&error);
+                return ExitCode::from(2);
+            }
+        },
+        Verb::Man => clap_mangen::Man::new(Args::command())
+            .section("8")
+            .render(&mut std::io::stdout())
+            .map_err(Into::into),
         Verb::IssueOperator(args) => {
             pki::issue_operator(&args.state_dir, &args.name, args.days, &args.out).map_err(Into::into)
         }
@@ -59,8 +69,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: RunArgs) -> Result<(), Box<dyn std::error::Error>> {
-    let settings = config::Settings::load(args)?;
+fn run(settings: config::Settings) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async { Ok(app::App::build(settings).await?.run().await?) })
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod layout;
+mod packaging;
 mod promises;
 mod purity;
 mod words;
