@@ -103,7 +103,9 @@ impl Config {
         let name = asked.or(self.current.as_deref()).ok_or_else(|| {
             ExpectedError::new(Exit::NotAllowed, format!("no coordinator is configured in {file}"))
                 .hint("windlass dev up --dir ./fleet --hosts 3    (a fleet on this machine to try things on)")
-                .hint("or put a context there; windlass context --help shows how")
+                .hint(
+                    "windlass context add NAME --coordinator HOST:7444 --from DIR    (to a fleet that runs)",
+                )
         })?;
         self.contexts.get_key_value(name).map(|(name, context)| (name.as_str(), context)).ok_or_else(|| {
             let near = crate::spec::near(name, self.contexts.keys().map(String::as_str));

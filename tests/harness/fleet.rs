@@ -1,8 +1,7 @@
 //! A development fleet under test, taken down when it goes out of scope.
 
-use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -10,8 +9,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::http::get;
-use crate::programs::program;
-use crate::run::{Ended, Running, run, start};
+use crate::operator::Operator;
+use crate::run::Ended;
 use crate::wait::until;
 
 /// A fleet to be.
@@ -35,7 +34,8 @@ impl Order {
     /// Starts it in a temporary directory.
     pub fn up(self) -> Fleet {
         let dir = tempfile::Builder::new().prefix("wl").tempdir().unwrap();
-        let fleet = Fleet { dir, hosts: self.hosts };
+        let operator = Operator::new(dir.path().join("config.toml"));
+        let fleet = Fleet { dir, operator, hosts: self.hosts };
         fleet.start();
         fleet
     }
@@ -45,6 +45,7 @@ impl Order {
 #[derive(Debug)]
 pub struct Fleet {
     dir: tempfile::TempDir,
+    operator: Operator,
     /// How many hosts it has.
     pub hosts: u32,
 }
@@ -68,41 +69,6 @@ impl Fleet {
 
     fn path(&self) -> &str {
         self.dir.path().to_str().unwrap()
-    }
-
-    /// A command of the CLI in this fleet's context.
-    pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program("windlass"));
-        command.args(args).env("WINDLASS_CONFIG", self.dir().join("config.toml"));
-        command.env_remove("WINDLASS_CONTEXT").env("NO_COLOR", "1");
-        command
-    }
-
-    /// Runs the CLI in this fleet's context.
-    pub fn windlass(&self, args: &[&str]) -> Ended {
-        run(&mut self.command(args))
-    }
-
-    /// Starts the CLI in the background.
-    pub fn windlass_start(&self, args: &[&str]) -> Running {
-        start(&mut self.command(args))
-    }
-
-    /// Runs a verb that prints JSON.
-    pub fn json(&self, args: &[&str]) -> Value {
-        let mut all = args.to_vec();
-        all.extend(["-o", "json"]);
-        self.windlass(&all).expect(0).json()
-    }
-
-    /// `windlass deploy` of a spec.
-    pub fn deploy(&self, spec: &Path, version: &str) -> Ended {
-        self.windlass(&["deploy", "-f", spec.to_str().unwrap(), "--version", version, "--yes"])
-    }
-
-    /// The same in the background.
-    pub fn deploy_start(&self, spec: &Path, version: &str) -> Running {
-        self.windlass_start(&["deploy", "-f", spec.to_str().unwrap(), "--version", version, "--yes"])
     }
 
     /// fleet.json.
@@ -137,13 +103,6 @@ impl Fleet {
         (1..=self.hosts).map(|number| self.host(number)).collect()
     }
 
-    /// Rows of `windlass versions APP`, by host.
-    pub fn versions(&self, app: &str) -> BTreeMap<String, Value> {
-        let versions = self.json(&["versions", app]);
-        let rows = versions["rows"].as_array().unwrap().clone();
-        rows.into_iter().map(|row| (row["host"].as_str().unwrap().to_owned(), row)).collect()
-    }
-
     /// What each host's app says of its version; `None` where nobody answers.
     pub fn says(&self, port: u16) -> Vec<Option<String>> {
         self.all().iter().map(|host| get(&host.address, port, "/")?.member("version")).collect()
@@ -157,15 +116,13 @@ impl Fleet {
             (self.says(port) == all).then_some(())
         });
     }
+}
 
-    /// The newest rollout as JSON.
-    pub fn newest_rollout(&self) -> Option<Value> {
-        let list = self.windlass(&["rollout", "list", "-o", "json"]);
-        if list.code != 0 {
-            return None;
-        }
-        let rollouts = list.json()["rollouts"].as_array()?.clone();
-        rollouts.into_iter().max_by_key(|rollout| rollout["started_at"].to_string())
+impl Deref for Fleet {
+    type Target = Operator;
+
+    fn deref(&self) -> &Operator {
+        &self.operator
     }
 }
 

@@ -3,7 +3,7 @@
 //! A test reads as a sentence: `fleet::new().hosts(5).up()`, then `fleet.deploy(&app)`, `fleet.host(2).kill()`,
 //! `fleet.serves(...)`. Everything is torn down when the fleet goes out of scope.
 //!
-//! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it.
+//! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it; [`operator`] who uses the CLI.
 //! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
 //! * [`needs`] what a test needs of the machine; [`skip`] says that it is not there.
@@ -15,6 +15,7 @@ pub mod app;
 pub mod fleet;
 pub mod http;
 pub mod needs;
+pub mod operator;
 pub mod programs;
 pub mod run;
 pub mod wait;

@@ -27,10 +27,22 @@ A context in ~/.config/windlass/config.toml (or $WINDLASS_CONFIG); paths are rel
   author_keys = [\"keys/ana.key\"]
 
 The coordinator's machine makes ca.pem, ana.pem and ana.key:
-  windlass-coordinator issue-operator --state-dir DIR --name ana --out DIR")]
+  windlass-coordinator issue-operator --state-dir DIR --name ana --out DIR
+  windlass context add prod --coordinator coordinator.example:7444 --from DIR")]
 pub enum Context {
     /// List contexts
     List,
+    /// Write a context from the files of `windlass-coordinator issue-operator`, and make it the current one
+    Add {
+        /// The context's name
+        name: String,
+        /// Where the coordinator listens for operators
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: String,
+        /// The directory that holds ca.pem, YOU.pem and YOU.key; they stay there
+        #[arg(long, value_name = "DIR")]
+        from: std::path::PathBuf,
+    },
     /// Make a context the current one
     Use {
         /// The context

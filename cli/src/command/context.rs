@@ -1,11 +1,14 @@
 //! `windlass context`: which coordinator, and who one is to it.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 use windlass_proto::rpc::InfoRequest;
 
 use crate::args::Context;
 use crate::client::Client;
-use crate::error::Result;
+use crate::config;
+use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Format, json::wrap, style, table};
@@ -14,6 +17,7 @@ use crate::output::{Format, json::wrap, style, table};
 pub async fn run(invocation: &Invocation, verb: Context) -> Result {
     match verb {
         Context::List => list(invocation),
+        Context::Add { name, coordinator, from } => add(invocation, &name, coordinator, &from),
         Context::Use { name } => choose(invocation, &name),
         Context::Show { name } => show(invocation, name).await,
         Context::Rm { name } => forget(invocation, &name),
@@ -51,6 +55,57 @@ fn list(invocation: &Invocation) -> Result {
         }
     }
     Ok(Exit::Done)
+}
+
+fn add(invocation: &Invocation, name: &str, coordinator: String, from: &Path) -> Result {
+    let mut config = invocation.config()?;
+    if config.contexts.contains_key(name) {
+        let file = config.path.display();
+        return Err(ExpectedError::usage(format!("{file} has a context {name:?} already"))
+            .hint(format!("windlass context rm {name}    (its files stay)")));
+    }
+    let has_port = coordinator
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !has_port {
+        return Err(ExpectedError::usage(format!("--coordinator {coordinator:?} is not HOST:PORT"))
+            .hint("--coordinator coordinator.example:7444"));
+    }
+    let (ca, certificate, key) = issued(from)?;
+    config.contexts.insert(
+        name.to_owned(),
+        config::Context { coordinator, ca, certificate, key, author_keys: Vec::new() },
+    );
+    config.current = Some(name.to_owned());
+    config.save()?;
+    invocation.out.step("Using", &format!("{name}  (in {})", config.path.display()));
+    Ok(Exit::Done)
+}
+
+/// CA, certificate and key in a directory as `issue-operator` leaves it: one operator's.
+fn issued(dir: &Path) -> Result<(PathBuf, PathBuf, PathBuf)> {
+    let shown = dir.display();
+    let hint = "windlass-coordinator issue-operator --state-dir DIR --name YOU --out DIR    (on its machine)";
+    let unreadable = |error| ExpectedError::usage(format!("cannot read {shown}")).because(error).hint(hint);
+    let dir = dir.canonicalize().map_err(unreadable)?;
+    let entries = std::fs::read_dir(&dir).map_err(unreadable)?;
+    let mut keys = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "key"));
+    let (key, None) = (keys.next(), keys.next()) else {
+        return Err(ExpectedError::usage(format!("{shown} holds the keys of several operators"))
+            .hint("give each a directory of their own"));
+    };
+    let key =
+        key.ok_or_else(|| ExpectedError::usage(format!("{shown} holds no operator's key")).hint(hint))?;
+    let (ca, certificate) = (dir.join("ca.pem"), key.with_extension("pem"));
+    for file in [&ca, &certificate] {
+        if !file.is_file() {
+            return Err(ExpectedError::usage(format!("{} is missing", file.display())).hint(hint));
+        }
+    }
+    Ok((ca, certificate, key))
 }
 
 fn choose(invocation: &Invocation, name: &str) -> Result {
