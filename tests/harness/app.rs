@@ -12,6 +12,10 @@ pub struct App {
     pub name: String,
     /// Where it listens on every host.
     pub port: u16,
+    /// `release.runtime.kind`: what runs it.
+    pub kind: String,
+    /// `release.runtime.user`, and more members of it, indented by four.
+    pub runtime: String,
     /// `release.drain`.
     pub drain: String,
     /// `release.probes.liveness`, as far as it is not the usual.
@@ -36,12 +40,19 @@ impl App {
             dir,
             name: name.into(),
             port,
+            kind: "process".into(),
+            runtime: String::new(),
             drain: "{ timeout: 1s }".into(),
             liveness: "period: 1s, timeout: 1s".into(),
             expect: String::new(),
             rollout: rollout.into(),
             release: String::new(),
         }
+    }
+
+    /// An app for hosts whose agent is root: it runs as a user of its own, under this runtime.
+    pub fn on_hosts(name: &str, port: u16, kind: &str) -> Self {
+        Self { kind: kind.into(), runtime: "    user: www-data\n".into(), ..Self::new(name, port) }
     }
 
     /// The spec's path, with the app configured by lines of `key=value`.
@@ -53,9 +64,9 @@ app: {name}
 release:
   files: ./files
   runtime:
-    kind: process
+    kind: {kind}
     command: [app, "{{host.address}}:{{port.http}}", app.conf]
-  ports: {{ http: {port} }}
+{runtime}  ports: {{ http: {port} }}
   probes:
     startup:   {{ http: {{path: /health, port: http}}, period: 100ms, timeout: 1s, failure_threshold: 50 }}
     readiness: {{ http: {{path: /ready, port: http{expect}}}, period: 200ms, timeout: 1s, failure_threshold: 3 }}
@@ -66,6 +77,8 @@ release:
   targets: {{ selector: "role=app" }}
 {rollout}"#,
             name = self.name,
+            kind = self.kind,
+            runtime = self.runtime,
             port = self.port,
             rollout = self.rollout,
             drain = self.drain,

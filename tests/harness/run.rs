@@ -60,6 +60,11 @@ pub fn run(command: &mut Command) -> Ended {
     start(command).finish()
 }
 
+/// The same for a command that may take longer.
+pub fn run_within(command: &mut Command, limit: Duration) -> Ended {
+    start(command).finish_within(limit)
+}
+
 /// A program that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -93,9 +98,14 @@ fn read_all(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<S
 
 impl Running {
     /// Waits for its end.
-    pub fn finish(mut self) -> Ended {
+    pub fn finish(self) -> Ended {
+        self.finish_within(LIMIT)
+    }
+
+    /// Waits for its end for as long as `limit`.
+    pub fn finish_within(mut self, limit: Duration) -> Ended {
         let what = format!("the end of {}", self.command);
-        let status = until(&what, LIMIT, || self.child.try_wait().unwrap());
+        let status = until(&what, limit, || self.child.try_wait().unwrap());
         let mut text = self.readers.iter_mut().map(|reader| reader.take().unwrap().join().unwrap());
         let (stdout, stderr) = (text.next().unwrap(), text.next().unwrap());
         Ended { command: self.command.clone(), code: status.code().unwrap_or(-1), stdout, stderr }

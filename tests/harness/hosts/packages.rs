@@ -1,0 +1,72 @@
+//! The packages under test, as `packaging/build` makes them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use crate::programs::root;
+use crate::run::{run, run_within};
+
+/// Longest that a release build may take.
+const BUILD: Duration = Duration::from_secs(1800);
+
+/// The .deb of `windlass`, `windlass-agent` or `windlass-coordinator`: from `WINDLASS_PACKAGES`, a directory, where that is
+/// set; else made anew when programs or packaging have changed.
+pub fn deb(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory =
+        DIRECTORY.get_or_init(|| std::env::var_os("WINDLASS_PACKAGES").map_or_else(made, PathBuf::from));
+    find(directory, name).unwrap_or_else(|| panic!("no {name} in {}", directory.display()))
+}
+
+/// The CLI of its package, unpacked into `dir`.
+pub fn cli(dir: &Path) -> PathBuf {
+    run(Command::new("dpkg-deb").arg("--extract").arg(deb("windlass")).arg(dir)).expect(0);
+    dir.join("usr/bin/windlass")
+}
+
+fn made() -> PathBuf {
+    let target = root().join("target");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    run_within(build.current_dir(root()).args(["build", "--release", "--locked"]), BUILD).expect(0);
+    let packages = target.join("packages");
+    let debs = ["windlass", "windlass-agent", "windlass-coordinator"].map(|name| find(&packages, name));
+    let oldest = debs.iter().map(|deb| deb.as_deref().and_then(modified)).min().flatten();
+    if oldest.is_none_or(|oldest| oldest < newest_part(&target)) {
+        run_within(&mut Command::new(root().join("packaging/build")), BUILD).expect(0);
+    }
+    packages
+}
+
+fn find(packages: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(packages).ok()?.flatten().map(|entry| entry.path());
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+    };
+    entries.into_iter().find(is_it)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|meta| meta.modified()).ok()
+}
+
+/// When the newest of what goes into packages was written.
+fn newest_part(target: &Path) -> SystemTime {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut open = vec![root().join("packaging"), root().join("CHANGELOG.md")];
+    open.extend(
+        ["windlass", "windlass-agent", "windlass-coordinator"].map(|name| target.join("release").join(name)),
+    );
+    open.extend(["agent", "coordinator", "cli"].map(|crate_| root().join(crate_).join("Cargo.toml")));
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Some(at) = modified(&path) {
+            newest = newest.max(at);
+        }
+    }
+    newest
+}
