@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::unistd::Uid;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -21,12 +22,13 @@ use crate::driver::Driver;
 use crate::enrol::EnrolError;
 use crate::exchange::Published;
 use crate::file::FileError;
-use crate::hook::runner::ShimRunner;
+use crate::hook::runner::{HookRunner, ShimRunner};
+use crate::hook::unit::UnitRunner;
 use crate::identity::Vault;
 use crate::layout::Layout;
 use crate::perform::Host;
 use crate::recover::Ledger;
-use crate::runtime::{HostContext, Runtimes};
+use crate::runtime::{HostContext, Runtimes, systemd};
 use crate::session::{Bulk, Link, LinkState, renewal};
 use crate::staging::{Patience, PolicyError, Stager};
 use crate::storage::{self, StorageError};
@@ -48,6 +50,16 @@ const STATUS_EVERY: Duration = Duration::from_secs(30);
 
 /// The program that has the hidden verb `shim`: this one, even after its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// The same by the path at which the next one will be found: systemd starts it long after this process has ended.
+pub(crate) fn own_program() -> PathBuf {
+    let path = std::env::current_exe().unwrap_or_else(|_| OWN_PROGRAM.into());
+    // What the kernel says of a file that was replaced.
+    match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(replaced) => replaced.into(),
+        None => path,
+    }
+}
 
 /// Why the agent does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -160,8 +172,12 @@ impl App {
             stop: stop.clone(),
         };
         let bulk = Bulk::new(&link);
-        let runtimes = Runtimes::new(context.clone(), OWN_PROGRAM.into());
-        let hooks = Box::new(ShimRunner::new(OWN_PROGRAM.into()));
+        let runtimes = Runtimes::new(context.clone(), OWN_PROGRAM.into(), own_program());
+        let hooks: Box<dyn HookRunner> = if systemd::is_here() && Uid::effective().is_root() {
+            Box::new(UnitRunner::new(own_program()))
+        } else {
+            Box::new(ShimRunner::new(OWN_PROGRAM.into()))
+        };
         let store = storage.store.store;
         let yard = Yard {
             host: Arc::new(Host::new(layout.clone(), context, runtimes, hooks, traffic, Arc::clone(&store))),

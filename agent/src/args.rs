@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::config::Settings;
 use crate::control::{self, ControlError};
 use crate::inspect::{inspect_text, releases_text};
 use crate::layout::Layout;
 use crate::log::LogFormat;
 use crate::restore_links::restore_links;
+use crate::runtime::HostContext;
+use crate::runtime::systemd::record;
 use crate::setup::{self, EnrolArgs, SetupError};
 use crate::stop_apps::stop_apps;
 
@@ -76,6 +79,18 @@ pub enum Verb {
     /// Write the man page to stdout.
     #[command(hide = true)]
     Man,
+    /// Puts on record what systemd has started; its units run it.
+    #[command(hide = true)]
+    UnitStarted {
+        /// The application's run directory.
+        run: PathBuf,
+    },
+    /// Puts on record how it ended.
+    #[command(hide = true)]
+    UnitEnded {
+        /// The application's run directory.
+        run: PathBuf,
+    },
     /// The parent of one application; started by the agent.
     #[command(hide = true)]
     Shim {
@@ -85,6 +100,9 @@ pub enum Verb {
         /// Set on the second spawn, which is nobody's child.
         #[arg(long)]
         detached: bool,
+        /// Where the answer goes instead of stdout.
+        #[arg(long)]
+        answer: Option<PathBuf>,
     },
 }
 
@@ -109,25 +127,29 @@ impl Args {
             Verb::Inspect { state_dir, json } => {
                 show(&state_dir, json, control::inspection_of, |apps| inspect_text(apps))
             }
-            Verb::StopApps { config } => on_host(&config, |layout| {
+            Verb::StopApps { config } => on_host(&config, |layout, _| {
                 stop_apps(layout).map(|count| tracing::info!(count, "applications stopped"))
             }),
-            Verb::RestoreLinks { config } => on_host(&config, restore_links),
+            Verb::RestoreLinks { config } => {
+                on_host(&config, |layout, settings| restore_links(layout, HostContext::new(settings)))
+            }
             Verb::Man => {
                 let page = clap_mangen::Man::new(Self::command()).section("8");
                 page.render(&mut std::io::stdout())
                     .map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
             }
-            Verb::Shim { order, detached } => crate::shim::run(&order, detached),
+            Verb::UnitStarted { run } => done(record::started(&run)),
+            Verb::UnitEnded { run } => done(record::ended(&run)),
+            Verb::Shim { order, detached, answer } => crate::shim::run(&order, detached, answer.as_deref()),
         }
     }
 }
 
 /// Does something on the host that a configuration describes.
-fn on_host<E: Error>(config: &Path, work: impl FnOnce(&Layout) -> Result<(), E>) -> ExitCode {
+fn on_host<E: Error>(config: &Path, work: impl FnOnce(&Layout, &Settings) -> Result<(), E>) -> ExitCode {
     match crate::config::load(config) {
         Ok(settings) => match crate::app::layout_of(&settings) {
-            Ok(layout) => done(work(&layout)),
+            Ok(layout) => done(work(&layout, &settings)),
             Err(error) => fail(&error, 1),
         },
         Err(error) => fail(&error, 2),

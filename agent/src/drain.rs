@@ -43,10 +43,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the books: the application's own doors as they are now, which it may shut before its connections end.
-    /// `started` is absent where nothing runs that could own one: then every listener on the release's ports counts.
+    /// `started` is absent where nothing runs that could own one: then every listener on the release's ports counts, and
+    /// so it does where the agent may not see whose they are.
     pub fn open(host: &HostContext, launch: &Launch, started: Option<&Started>) -> io::Result<Self> {
         let ports = launch.spec.ports.values().copied().collect();
         let mut doors = sockets::doors(host.address, &ports)?;
+        let started = started.filter(|started| sockets::may_see(started.app.pid));
         if let (Some(started), false) = (started, doors.is_empty()) {
             let own: BTreeSet<u64> =
                 kill::members(started).iter().flat_map(|p| sockets::inodes_of(p.id.pid)).collect();

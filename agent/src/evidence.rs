@@ -15,8 +15,8 @@ use crate::clock;
 use crate::file::{self, FileError, read_bounded};
 use crate::probe::Transcript;
 use crate::runtime::process::in_words;
-use crate::shim::log::last_lines;
 use crate::shim::order::RunDir;
+use crate::tail;
 
 /// Last log lines kept.
 const LOG_LINES: usize = 200;
@@ -74,8 +74,7 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
             at,
             format!("{} {}: {state}: {command}", started.release.app, started.release.version),
         ));
-        let log = started.log.as_deref();
-        let lines = log.map(|log| last_lines(log, LOG_LINES, LOG_BYTES)).unwrap_or_default();
+        let lines = tail::output(&started, LOG_LINES, LOG_BYTES);
         if !lines.is_empty() {
             items.push(Evidence { kind: "log".to_owned(), at: now, text: cut(lines.join("\n"), LOG_BYTES) });
         }
@@ -193,7 +192,7 @@ mod tests {
         let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
         let id = crate::processes::ProcessId::of(std::process::id()).unwrap();
         let started = crate::shim::order::Started {
-            shim: id,
+            keeper: crate::shim::order::Keeper::Shim(id),
             app: id,
             boot_id: String::new(),
             release: windlass_proto::release::ReleaseRef {

@@ -11,11 +11,14 @@ use windlass_proto::bundle::{Envelope, EnvelopeError, Manifest, ManifestError};
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
 use windlass_proto::limits::ENVELOPE_BYTES;
+use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 
 use crate::file::{FileError, read_bounded};
 use crate::layout::{ENVELOPE, Layout, TREE};
 use crate::link;
+use crate::runtime::Launch;
+use crate::shim::order::RunDir;
 use crate::staging::beneath::Beneath;
 use crate::staging::intact::{self, Flaw};
 use crate::store::ReleaseRow;
@@ -83,6 +86,19 @@ pub fn manifest(dir: &Path, digest: &Digest) -> Result<Manifest, HeldError> {
         return Err(HeldError::Foreign { path, found: envelope.digest() });
     }
     envelope.unverified_manifest().map_err(|source| HeldError::Manifest { path, source })
+}
+
+/// How a release that is complete here is run.
+pub fn launch(layout: &Layout, release: &ReleaseRef) -> Result<Launch, HeldError> {
+    let ReleaseRef { app, digest, .. } = release;
+    let manifest = manifest(&layout.release(app, digest), digest)?;
+    Ok(Launch {
+        release: manifest.release_ref(),
+        spec: manifest.release,
+        dir: layout.tree(app, digest),
+        run: RunDir(layout.app_run(app)),
+        data: layout.app_data(app),
+    })
 }
 
 /// Reads every file of a release again: to be called before it is switched to, reverted to or confirmed. Blocks, on a few

@@ -78,6 +78,12 @@ impl ProcessId {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).ok().filter(|_| self.lives())
     }
 
+    /// Its control group in systemd's hierarchy: of the unified one, or of `name=systemd` where version 1 is in use.
+    pub fn cgroup(self) -> Option<String> {
+        let lines = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        parse_cgroup(&lines).map(str::to_owned)
+    }
+
     /// Whether it is a shim, or the start of one, with this order.
     pub fn is_shim_of(self, order: &std::path::Path) -> bool {
         use std::os::unix::ffi::OsStrExt as _;
@@ -91,6 +97,13 @@ impl ProcessId {
         fs::read(format!("/proc/{}/environ", self.pid))
             .is_ok_and(|environ| environ.split(|b| *b == 0).any(|l| l == line.as_bytes()))
     }
+}
+
+fn parse_cgroup(lines: &str) -> Option<&str> {
+    let of = |kind: &str| {
+        lines.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(kind)?.strip_prefix(':'))
+    };
+    of("name=systemd").or_else(|| of(""))
 }
 
 /// All processes that can be seen.
@@ -110,6 +123,15 @@ mod tests {
         assert_eq!((stat.parent, stat.group, stat.session, stat.id.start), (1, 42, 40, 777));
         assert!(stat.lives());
         assert_eq!(parse_stat(42, "42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn the_control_group_is_systemds() {
+        let unified = "0::/system.slice/ssh.service\n";
+        let old = "9:memory:/m\n1:name=systemd:/system.slice/ssh.service\n0::/\n";
+        assert_eq!(parse_cgroup(unified), Some("/system.slice/ssh.service"));
+        assert_eq!(parse_cgroup(old), Some("/system.slice/ssh.service"));
+        assert_eq!(parse_cgroup("9:memory:/m\n"), None);
     }
 
     #[test]

@@ -1,20 +1,28 @@
-//! The verb `restore-links`: makes each app's `current` at boot, without an agent.
+//! The verb `restore-links`: makes each app's `current` at boot, without an agent, and starts those that are units of systemd.
 //!
 //! It reads the journal and the `confirmed` links and nothing else: no store, no network, no free space, no writable state
 //! directory. What was on trial when the power went is not what boots; what was confirmed is, also where the link had
 //! not moved yet.
 
+use std::io;
+use std::process::Command;
+
 use windlass_proto::id::AppName;
 use windlass_proto::phase::Phase;
 use windlass_proto::release::ReleaseRef;
+use windlass_proto::spec::Runtime;
 
+use crate::app::own_program;
 use crate::clock;
 use crate::control::{self, AgentStatus, ControlError, Question};
+use crate::held::{self, HeldError};
 use crate::journal::{self, Recovered};
 use crate::layout::Layout;
 use crate::link::{self, LinkError};
 use crate::perform::chain;
 use crate::recover::{self, Left};
+use crate::runtime::systemd::{self, SystemdRuntime};
+use crate::runtime::{HostContext, RuntimeError};
 
 /// Why not every link is as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -43,18 +51,31 @@ pub enum RestoreError {
     },
 }
 
-/// Makes the links of all apps. Blocks.
-pub fn restore_links(layout: &Layout) -> Result<(), RestoreError> {
+/// Why an app is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum AppError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Held(#[from] HeldError),
+    #[error(transparent)]
+    Unit(#[from] RuntimeError),
+}
+
+/// Makes the links and units of all apps, and has systemd start the units. Blocks.
+pub fn restore_links(layout: &Layout, host: HostContext) -> Result<(), RestoreError> {
     if let Some(AgentStatus { pid, .. }) = control::ask(layout, Question::Status)? {
         return Err(RestoreError::AgentRuns { pid });
     }
     let boot = clock::boot_id().map_err(RestoreError::BootId)?;
     let apps = recover::left(&recorded(layout), layout, &boot);
-    let mut failed = 0;
+    let systemd = SystemdRuntime::new(host, own_program());
+    let (mut failed, mut units) = (0, Vec::new());
     for app in &apps {
         let (name, release) = (&app.state.app, wanted(app));
-        match restore(layout, app, release) {
-            Ok(()) => {
+        match restore(layout, app, release, &systemd) {
+            Ok(unit) => {
+                units.extend(unit);
                 let release = release.map_or_else(|| "nothing".to_owned(), ToString::to_string);
                 tracing::info!(app = %name, release, "current made");
             }
@@ -63,6 +84,10 @@ pub fn restore_links(layout: &Layout) -> Result<(), RestoreError> {
                 tracing::error!(app = %name, error = chain(&error), "current not made");
             }
         }
+    }
+    if let Err(error) = start(&units) {
+        tracing::error!(error = chain(&error), "units not started");
+        failed += units.len();
     }
     if failed > 0 { Err(RestoreError::Links { failed, all: apps.len() }) } else { Ok(()) }
 }
@@ -85,7 +110,13 @@ fn wanted(Left { state, same_boot }: &Left) -> Option<&ReleaseRef> {
     }
 }
 
-fn restore(layout: &Layout, left: &Left, release: Option<&ReleaseRef>) -> Result<(), LinkError> {
+/// Returns the unit to start, where the release is one.
+fn restore(
+    layout: &Layout,
+    left: &Left,
+    release: Option<&ReleaseRef>,
+    systemd: &SystemdRuntime,
+) -> Result<Option<String>, AppError> {
     let app: &AppName = &left.state.app;
     match release {
         Some(release) => link::set_current(layout, app, &release.digest)?,
@@ -99,7 +130,28 @@ fn restore(layout: &Layout, left: &Left, release: Option<&ReleaseRef>) -> Result
         // The journal has it; the agent finishes it when the disk can be written.
         tracing::warn!(%app, error = chain(&error), "confirmed link not finished");
     }
-    Ok(())
+    let Some(release) = release else { return Ok(None) };
+    let launch = held::launch(layout, release)?;
+    if !matches!(launch.spec.runtime, Runtime::Systemd { .. }) {
+        // Its agent starts it.
+        return Ok(None);
+    }
+    systemd.write(&launch)?;
+    Ok(Some(systemd::name(app)))
+}
+
+/// Has systemd start units when it comes to them. By systemctl, which needs no bus: early in the boot there is none.
+fn start(units: &[String]) -> io::Result<()> {
+    if units.is_empty() || !systemd::is_here() {
+        return Ok(());
+    }
+    let systemctl = |words: Vec<&str>| {
+        let output = Command::new("systemctl").args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.success() { Ok(()) } else { Err(io::Error::other(said)) }
+    };
+    systemctl(vec!["daemon-reload"])?;
+    systemctl(["start", "--no-block"].into_iter().chain(units.iter().map(String::as_str)).collect())
 }
 
 #[cfg(test)]
@@ -108,9 +160,17 @@ mod tests {
     use windlass_release::{BootTime, Progress, State};
 
     use super::*;
+    use crate::config::HostPolicy;
     use crate::journal::Journal;
     use crate::recover::Ledger;
     use crate::recover::tests::{app, host, release};
+
+    fn context() -> HostContext {
+        let policy =
+            HostPolicy { author_keys: vec![], threshold: 1, apps: vec![], allow_root: false, users: vec![] };
+        let (name, address) = ("host-1".parse().unwrap(), [127, 0, 0, 1].into());
+        HostContext { name, address, labels: Default::default(), policy }
+    }
 
     const TRIAL: Progress = Progress::Trial { confirm_by: BootTime(0), holding: false };
 
@@ -127,7 +187,7 @@ mod tests {
             let (current, confirmed) = (Some(releases[1].clone()), Some(releases[confirmed - 1].clone()));
             ledger.keep(&State { progress, current, confirmed, ..State::new(app()) }).unwrap();
         }
-        restore_links(&layout).unwrap();
+        restore_links(&layout, context()).unwrap();
         let which = |digest: Option<windlass_proto::digest::Digest>| {
             releases.iter().position(|release| Some(release.digest) == digest).map(|at| at + 1)
         };

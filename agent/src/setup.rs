@@ -38,6 +38,9 @@ pub struct EnrolArgs {
     /// A label that the host announces, besides those of the token; may be given again.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Let releases run applications as root, and bring systemd units of their own.
+    #[arg(long)]
+    pub allow_root: bool,
     /// Write the configuration here.
     #[arg(long, value_name = "FILE", default_value = "/etc/windlass/agent.toml")]
     pub config: PathBuf,
@@ -125,6 +128,8 @@ struct Written<'a> {
 #[derive(Serialize)]
 struct Policy<'a> {
     author_keys: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allow_root: bool,
 }
 
 const HEAD: &str = "# Written by `windlass-agent enrol`. Every key with its default: /usr/share/doc/windlass-agent/agent.toml.\n";
@@ -185,7 +190,7 @@ fn write(args: &EnrolArgs, name: &str) -> Result<Settings, SetupError> {
         coordinators: &args.coordinator,
         join_token_file: "join-token",
         labels: args.label.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-        policy: Policy { author_keys: &args.author_key },
+        policy: Policy { author_keys: &args.author_key, allow_root: args.allow_root },
     };
     let text = format!("{HEAD}{}", toml::to_string(&written)?);
     // Checked before it replaces anything.

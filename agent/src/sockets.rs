@@ -163,6 +163,14 @@ fn ports(doors: &[Door]) -> BTreeSet<u16> {
     doors.iter().map(|door| door.port).collect()
 }
 
+/// Whether the kernel lets this process see what that one has open. Of another user's processes only root sees it, and
+/// not in every container.
+pub fn may_see(pid: u32) -> bool {
+    // The links there are under the same lock, ptrace(2)'s, as those of its descriptors.
+    let exe = fs::read_link(format!("/proc/{pid}/exe"));
+    !matches!(exe, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// The sockets that a process has open, by inode; none when it is not ours to see.
 pub fn inodes_of(pid: u32) -> BTreeSet<u64> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -210,6 +218,7 @@ mod tests {
         let holder = holder(address.ip(), address.port()).unwrap();
         assert!(holder.contains(&format!("process {}", std::process::id())), "{holder}");
         assert_eq!(super::holder([127, 0, 0, 9].into(), address.port()), None);
+        assert!(may_see(std::process::id()));
         let doors = doors(address.ip(), &BTreeSet::from([address.port()])).unwrap();
         assert!(inodes_of(std::process::id()).contains(&doors[0].inode));
         assert_eq!(connections(&doors).unwrap().len(), 0);

@@ -8,8 +8,8 @@ use crate::control::{self, AgentStatus, ControlError, Question};
 use crate::held;
 use crate::hook;
 use crate::layout::Layout;
-use crate::runtime::kill;
 use crate::runtime::process::parse_signal;
+use crate::runtime::{self, kill};
 use crate::runtime::{RuntimeError, Stopped};
 use crate::shim::order::{RunDir, Started};
 use windlass_proto::spec::Stop;
@@ -46,7 +46,7 @@ pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
     if let Some(AgentStatus { pid, .. }) = control::ask(layout, Question::Status)? {
         return Err(StopAppsError::AgentRuns { pid });
     }
-    let runtime =
+    let threads =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StopAppsError::Threads)?;
     let apps = held::apps(layout);
     let stopping = apps.iter().map(|app| async {
@@ -61,13 +61,13 @@ pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
         let Some(started) = run.read_started() else { return Ok(Stopped::default()) };
         let Stop { signal, grace } = stop_of(layout, &started);
         let signal = parse_signal(&signal).unwrap_or(nix::sys::signal::Signal::SIGTERM);
-        let stopped = kill::stop(&run, &started, signal, grace.std())
+        let stopped = runtime::end(&run, &started, signal, grace.std())
             .await
             .map_err(|source| StopAppsError::Stop { run: run.0.clone(), source })?;
         kill::vanished(&started).await;
         Ok::<_, StopAppsError>(stopped)
     });
-    let stopped = runtime.block_on(join_all(stopping));
+    let stopped = threads.block_on(join_all(stopping));
     let stopped = stopped.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(stopped.iter().filter(|stopped| stopped.ran).count())
 }

@@ -5,8 +5,9 @@ use windlass_proto::limits::{LOG_BYTES, LOG_LINES};
 use windlass_proto::release::ReleaseRef;
 
 use crate::layout::Layout;
+use crate::runtime::systemd::journal;
 use crate::shim::log::last_lines;
-use crate::shim::order::RunDir;
+use crate::shim::order::{Keeper, RunDir, Started};
 
 /// What there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,15 @@ pub enum NoTail {
     NeverStarted(AppName),
 }
 
+/// The newest lines of one start: from its log, or from the journal where it is a unit. Blocks.
+pub fn output(started: &Started, count: usize, bytes: usize) -> Vec<String> {
+    match (&started.log, &started.keeper) {
+        (Some(log), _) => last_lines(log, count, bytes),
+        (None, Keeper::Unit { .. }) => journal::last_lines(&started.mark, count, bytes),
+        (None, Keeper::Shim(_)) => Vec::new(),
+    }
+}
+
 /// The newest lines of what runs, or ran last; at most `count`. Blocks.
 pub fn tail(layout: &Layout, app: &str, count: u32) -> Result<Tail, NoTail> {
     let app = AppName::new(app).map_err(|_| NoTail::BadName(app.chars().take(100).collect()))?;
@@ -40,8 +50,7 @@ pub fn tail(layout: &Layout, app: &str, count: u32) -> Result<Tail, NoTail> {
     let Some(started) = RunDir(layout.app_run(&app)).read_started() else {
         return Err(NoTail::NeverStarted(app));
     };
-    let log = started.log.as_deref();
-    let lines = log.map(|log| last_lines(log, count.min(LOG_LINES) as usize, LOG_BYTES)).unwrap_or_default();
+    let lines = output(&started, count.min(LOG_LINES) as usize, LOG_BYTES);
     Ok(Tail { release: started.release, lines })
 }
 

@@ -180,7 +180,7 @@ impl Agent {
             policy: place.policy(),
         };
         let shim = PathBuf::from(env!("CARGO_BIN_EXE_windlass-agent"));
-        let runtimes = Runtimes::new(context.clone(), shim.clone());
+        let runtimes = Runtimes::new(context.clone(), shim.clone(), shim.clone());
         let hooks = Box::new(ShimRunner::new(shim));
         let host = Arc::new(Host::new(
             layout.clone(),

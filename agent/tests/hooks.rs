@@ -216,7 +216,7 @@ async fn what_ignores_sigterm_and_leaves_its_session_is_killed_at_the_time_out()
     assert!(begun.elapsed() > Duration::from_secs(10), "it had its ten seconds");
     assert!(!place.lives());
     let started = place.hook_dir().read_started().unwrap();
-    assert!(members(&started).is_empty() && !started.shim.lives());
+    assert!(members(&started).is_empty() && !started.shim().unwrap().lives());
 }
 
 #[tokio::test]
@@ -301,7 +301,7 @@ async fn an_end_that_nobody_waited_for_is_read_from_the_record() {
         () = until("the hook", || place.runs() == 1 && place.hook_dir().read_started().is_some()) => {}
     }
     let started = place.hook_dir().read_started().unwrap();
-    until("its end", || !started.shim.lives()).await;
+    until("its end", || !started.shim().unwrap().lives()).await;
     done(&call).await.unwrap();
     assert_eq!(place.runs(), 1);
 }
@@ -317,7 +317,7 @@ async fn without_a_record_only_an_idempotent_hook_is_run_again() {
         }
         // The shim first: nobody is left to write the end down.
         let started = place.hook_dir().read_started().unwrap();
-        for process in [started.shim, started.app] {
+        for process in [started.shim().unwrap(), started.app] {
             signal(process, Signal::SIGKILL);
         }
         let ended = done(&call).await;

@@ -123,9 +123,9 @@ async fn an_application_runs_away_from_the_agent() {
     let stat = started.app.stat().unwrap();
     assert_eq!(
         (stat.parent, stat.group, stat.session),
-        (started.shim.pid, started.app.pid, started.shim.pid)
+        (started.shim().unwrap().pid, started.app.pid, started.shim().unwrap().pid)
     );
-    let shim = started.shim.stat().unwrap();
+    let shim = started.shim().unwrap().stat().unwrap();
     assert_ne!(shim.parent, std::process::id());
     assert_eq!(started.app.cwd().unwrap(), launch.dir.canonicalize().unwrap());
 
@@ -137,7 +137,7 @@ async fn an_application_runs_away_from_the_agent() {
     let terminate = 1 << (Signal::SIGTERM as i32 - 1);
     // A shell blocks all signals for the moment in which it starts a command.
     until("no signal is blocked", || blocked(started.app) == 0).await;
-    assert_eq!(blocked(started.shim) & terminate, terminate);
+    assert_eq!(blocked(started.shim().unwrap()) & terminate, terminate);
 
     until("output", || last_lines(started.log.as_deref().unwrap(), 1, 100) == ["done"]).await;
     let output = last_lines(started.log.as_deref().unwrap(), 100, 10_000);
@@ -157,7 +157,7 @@ async fn an_application_runs_away_from_the_agent() {
     let stopped = runtime().stop(&launch).await.unwrap();
     assert_eq!((stopped.ran, stopped.killed), (true, 0));
     assert_eq!(stopped.exit.unwrap().signal, Some(15));
-    assert!(!started.app.lives() && !started.shim.lives());
+    assert!(!started.app.lives() && !started.shim().unwrap().lives());
     assert_eq!(find(&launch.run), None);
     assert!(!runtime().stop(&launch).await.unwrap().ran);
 }
@@ -190,8 +190,8 @@ async fn a_dead_shim_does_not_protect_the_application() {
     let started = runtime().start(&launch).await.unwrap().unwrap();
     until("child", || read_id(&place.file("child")).is_some()).await;
     let child = read_id(&place.file("child")).unwrap();
-    kill(Pid::from_raw(started.shim.pid.cast_signed()), Signal::SIGKILL).unwrap();
-    until("the shim's end", || !started.shim.lives()).await;
+    kill(Pid::from_raw(started.shim().unwrap().pid.cast_signed()), Signal::SIGKILL).unwrap();
+    until("the shim's end", || !started.shim().unwrap().lives()).await;
     assert_eq!(find(&launch.run).as_ref(), Some(&started));
     runtime().stop(&launch).await.unwrap();
     assert!(!started.app.lives() && !child.lives());
@@ -286,12 +286,16 @@ async fn limits_hold_for_the_application_only() {
     let mut launch =
         place.launch("ulimit -n; echo done; sleep 0.2; ulimit -v; echo end; exec sleep 1000", Span::secs(1));
     if let Runtime::Process { resources, .. } = &mut launch.spec.runtime {
-        *resources = Some(Resources { memory_max: Some("512MiB".parse().unwrap()), open_files: Some(77) });
+        *resources = Some(Resources {
+            memory_max: Some("512MiB".parse().unwrap()),
+            open_files: Some(77),
+            ..Resources::default()
+        });
     }
     let started = runtime().start(&launch).await.unwrap().unwrap();
     until("output", || last_lines(started.log.as_deref().unwrap(), 1, 100) == ["end"]).await;
     assert_eq!(last_lines(started.log.as_deref().unwrap(), 9, 100), ["77", "done", "524288", "end"]);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", started.shim.pid)).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", started.shim().unwrap().pid)).unwrap();
     assert!(!limits.lines().any(|l| l.starts_with("Max open files") && l.contains(" 77 ")), "{limits}");
     runtime().stop(&launch).await.unwrap();
 }
@@ -305,7 +309,9 @@ async fn an_application_survives_whoever_started_it() {
     // Nothing in this process holds it: no pipe, no child, not even a zombie.
     let own = std::process::id();
     assert!(
-        !processes::all().iter().any(|p| p.parent == own && (p.id == started.app || p.id == started.shim))
+        !processes::all()
+            .iter()
+            .any(|p| p.parent == own && (p.id == started.app || p.id == started.shim().unwrap()))
     );
     let found = find(&launch.run).unwrap();
     assert_eq!(found, started);

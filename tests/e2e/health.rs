@@ -81,7 +81,7 @@ fn every_kind_of_sick_release_goes_back_and_is_named_for_what_it_is() {
 #[test]
 fn an_answer_of_somebody_elses_process_does_not_count() {
     let (fleet, app) = one_host("", "1m");
-    let started = fleet.host(1).state_dir.join("apps/web/run/shim.json");
+    let started = fleet.host(1).state_dir.join("apps/web/run/started.json");
     let (address, port) = (fleet.host(1).address, app.port);
     let before = std::fs::read_to_string(&started).unwrap();
     let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);

@@ -1,10 +1,11 @@
 //! Runs the hooks of a release: each command on record before it begins and when it has ended, bounded in time and
 //! output, and with nothing left of it afterwards. See [`windlass_proto::spec::hooks`] for when which hook is run.
 //!
-//! * [`runner`]: what runs a command apart from the agent. [`ledger`]: what is on record.
+//! * [`runner`]: what runs a command apart from the agent; [`unit`]: the same by systemd. [`ledger`]: what is on record.
 
 pub mod ledger;
 pub mod runner;
+pub mod unit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -363,6 +364,7 @@ fn overdue(mark: &str) -> crate::shim::order::Exited {
         mark: mark.to_owned(),
         code: None,
         signal: None,
+        out_of_memory: false,
         at: clock::wall(),
         output: None,
     }

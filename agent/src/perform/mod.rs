@@ -161,15 +161,8 @@ impl Host {
         if let Some(launch) = launches.get(&release.digest) {
             return Ok(launch.clone());
         }
-        let ReleaseRef { app, digest, .. } = release;
-        let manifest = held::manifest(&self.layout.release(app, digest), digest)?;
-        let launch = Arc::new(Launch {
-            release: manifest.release_ref(),
-            spec: manifest.release,
-            dir: self.layout.tree(app, digest),
-            run: self.run_dir(app),
-            data: self.layout.app_data(app),
-        });
+        let digest = &release.digest;
+        let launch = Arc::new(held::launch(&self.layout, release)?);
         if launches.len() >= LAUNCHES {
             launches.clear();
         }
@@ -368,7 +361,7 @@ impl Host {
 }
 
 fn adopt(runtime: &dyn crate::runtime::Runtime, launch: &Launch, turn: u64) -> Outcome {
-    let is_static = matches!(launch.spec.runtime, windlass_proto::spec::Runtime::Static { .. });
+    let is_static = !launch.spec.runtime.has_process();
     let found = runtime.find(&launch.run).filter(|found| found.release.digest == launch.release.digest);
     if is_static || found.is_some() {
         return Outcome { event: Event::Done { turn, done: Done::Adopted }, process: found.map(Box::new) };

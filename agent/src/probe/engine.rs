@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
-use windlass_proto::spec::{Probe, Probes, Runtime as RuntimeSpec};
+use windlass_proto::spec::{Probe, Probes};
 use windlass_release::{Checks, Health};
 
 use super::{ProbeName, Target, Transcript, Transcripts, check};
@@ -70,7 +70,7 @@ impl<T, W: Fn(Sight) -> T> Teller<T, W> {
 async fn startup<T, W: Fn(Sight) -> T>(target: &Target, transcripts: &Transcripts, teller: &Teller<T, W>) {
     let Probes { startup, readiness, liveness } = &target.launch.spec.probes;
     let Some(probe) = startup else {
-        let process = matches!(target.launch.spec.runtime, RuntimeSpec::Process { .. });
+        let process = target.launch.spec.runtime.has_process();
         if process && readiness.is_none() && liveness.is_none() {
             // Its end within this time comes as an event of its own.
             sleep(ALIVE_IS_STARTED).await;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use windlass_proto::spec::Runtime;
-
 use super::Target;
 use crate::runtime::kill;
 use crate::sockets;
@@ -14,7 +12,7 @@ pub(super) fn check(target: &Target, port: u16) -> Result<(), String> {
     let launch = &target.launch;
     let is_own = launch.spec.ports.values().any(|own| *own == port);
     let Some(started) = launch.run.read_started().filter(|_| is_own) else { return Ok(()) };
-    if !matches!(launch.spec.runtime, Runtime::Process { .. }) {
+    if !launch.spec.runtime.has_process() || !sockets::may_see(started.app.pid) {
         return Ok(());
     }
     let address = target.host.address;

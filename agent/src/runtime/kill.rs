@@ -1,6 +1,6 @@
 //! Ending all that came from one start of an application.
 //!
-//! Members of a start are found by three marks: the session that its shim leads, descent from the shim (which is
+//! Members of a unit are those in its control group. Under a shim they are found by three marks: the session that its shim leads, descent from the shim (which is
 //! their subreaper, so that also those that began a session of their own are found), and the start's mark in their
 //! environment (which also stands when the shim is gone). No process is signalled but through a pidfd taken before its
 //! start time was compared.
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::{RuntimeError, Stopped};
 use crate::clock;
 use crate::processes::{self, ProcessId, Stat};
-use crate::shim::order::{MARK, RunDir, Started};
+use crate::shim::order::{Keeper, MARK, RunDir, Started};
 
 /// How often the members are counted while they end.
 const LOOK: Duration = Duration::from_millis(25);
@@ -28,24 +28,39 @@ const SHIM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The living processes of a start, without its shim.
 pub fn members(started: &Started) -> Vec<Stat> {
-    if clock::boot_id().ok().as_ref() != Some(&started.boot_id) {
+    if !same_boot(started) {
         return Vec::new();
     }
+    match &started.keeper {
+        Keeper::Shim(shim) => under_shim(started, *shim),
+        Keeper::Unit { cgroup, .. } => within(cgroup),
+    }
+}
+
+fn within(cgroup: &str) -> Vec<Stat> {
+    let is_within = |p: &Stat| {
+        let of = p.id.cgroup();
+        of.as_deref()
+            .and_then(|of| of.strip_prefix(cgroup))
+            .is_some_and(|below| matches!(below.chars().next(), None | Some('/')))
+    };
+    processes::all().into_iter().filter(Stat::lives).filter(is_within).collect()
+}
+
+fn under_shim(started: &Started, shim: ProcessId) -> Vec<Stat> {
     let all = processes::all();
-    let shim_lives = all.iter().any(|p| p.id == started.shim);
+    let shim_lives = all.iter().any(|p| p.id == shim);
     let line = format!("{MARK}={}", started.mark);
     // A session's number is not given away while a process is in it. So one member known by other means shows that
     // the session is still the shim's.
     let session_is_ours = shim_lives
-        || all
-            .iter()
-            .any(|p| p.session == started.shim.pid && (p.id == started.app || p.id.has_environment(&line)));
-    let descendants = if shim_lives { descendants(&all, started.shim.pid) } else { BTreeSet::new() };
+        || all.iter().any(|p| p.session == shim.pid && (p.id == started.app || p.id.has_environment(&line)));
+    let descendants = if shim_lives { descendants(&all, shim.pid) } else { BTreeSet::new() };
     all.into_iter()
-        .filter(|p| p.lives() && p.id != started.shim && p.id.start >= started.shim.start)
+        .filter(|p| p.lives() && p.id != shim && p.id.start >= shim.start)
         .filter(|p| {
             p.id == started.app
-                || (session_is_ours && p.session == started.shim.pid)
+                || (session_is_ours && p.session == shim.pid)
                 || descendants.contains(&p.id.pid)
                 || p.id.has_environment(&line)
         })
@@ -101,11 +116,13 @@ pub async fn stop(
         sleep(LOOK).await;
         left = members(started);
     }
-    if same_boot(started) && !ended(started.shim, SHIM_DEADLINE).await {
-        signal(started.shim, Signal::SIGKILL);
+    if let Some(shim) = started.shim().filter(|_| same_boot(started))
+        && !ended(shim, SHIM_DEADLINE).await
+    {
+        signal(shim, Signal::SIGKILL);
         // It may be in the middle of a write to a slow disk, and whoever stops the app counts on nothing being left.
-        if !ended(started.shim, KILL_DEADLINE).await {
-            return Err(RuntimeError::Unkillable { pids: vec![started.shim.pid] });
+        if !ended(shim, KILL_DEADLINE).await {
+            return Err(RuntimeError::Unkillable { pids: vec![shim.pid] });
         }
     }
     if ran {
@@ -128,7 +145,8 @@ async fn ended(process: ProcessId, within: Duration) -> bool {
 /// does not, waiting longer would not help.
 pub async fn vanished(started: &Started) {
     let deadline = Instant::now() + SHIM_DEADLINE;
-    while same_boot(started) && started.shim.stat().is_some() && Instant::now() < deadline {
+    let is_seen = || started.shim().is_some_and(|shim| shim.stat().is_some());
+    while same_boot(started) && is_seen() && Instant::now() < deadline {
         sleep(LOOK).await;
     }
 }

@@ -5,6 +5,7 @@ pub mod kill;
 pub mod process;
 pub mod statik;
 pub mod surroundings;
+pub mod systemd;
 pub mod user;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
 use windlass_proto::id::HostName;
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
@@ -20,7 +22,7 @@ use windlass_proto::spec::{ReleaseSpec, Runtime as RuntimeSpec};
 
 use crate::config::{HostPolicy, Settings};
 use crate::file::FileError;
-use crate::shim::order::{Exited, RunDir, Started};
+use crate::shim::order::{Exited, Keeper, RunDir, Started};
 use crate::variables::{ExpandError, Values};
 
 /// What a runtime must know of the host.
@@ -104,14 +106,16 @@ pub trait Runtime: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Runtimes {
     process: process::ProcessRuntime,
+    systemd: systemd::SystemdRuntime,
     statik: statik::StaticRuntime,
 }
 
 impl Runtimes {
-    /// `shim` is the program that has the hidden verb: the agent itself.
-    pub fn new(host: HostContext, shim: PathBuf) -> Self {
+    /// `shim` is the program that has the hidden verb: the agent itself. `program` is the same by a path that stays.
+    pub fn new(host: HostContext, shim: PathBuf, program: PathBuf) -> Self {
         Self {
             process: process::ProcessRuntime::new(host.clone(), shim),
+            systemd: systemd::SystemdRuntime::new(host.clone(), program),
             statik: statik::StaticRuntime::new(host),
         }
     }
@@ -120,8 +124,34 @@ impl Runtimes {
     pub fn of(&self, spec: &RuntimeSpec) -> &dyn Runtime {
         match spec {
             RuntimeSpec::Process { .. } => &self.process,
+            RuntimeSpec::Systemd { .. } => &self.systemd,
             RuntimeSpec::Static { .. } => &self.statik,
         }
+    }
+}
+
+/// Grace for what is found running of another release when one is started: the machine has stopped it before, so
+/// this is a remainder.
+const REMAINDER_GRACE: Duration = Duration::from_secs(5);
+
+/// Ends what still runs of an application, whichever runtime started it.
+pub(crate) async fn end_remainder(run: &RunDir) -> Result<(), RuntimeError> {
+    match run.read_started() {
+        Some(former) => end(run, &former, Signal::SIGTERM, REMAINDER_GRACE).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Ends what was started, by its unit or by its shim; `first` is for the latter, a unit has its own stop signal.
+pub async fn end(
+    run: &RunDir,
+    started: &Started,
+    first: Signal,
+    grace: Duration,
+) -> Result<Stopped, RuntimeError> {
+    match &started.keeper {
+        Keeper::Shim(_) => kill::stop(run, started, first, grace).await,
+        Keeper::Unit { name, .. } => systemd::stop(run, started, name, grace).await,
     }
 }
 
@@ -186,6 +216,25 @@ pub enum RuntimeError {
         /// Whether the release is at fault.
         by_app: bool,
     },
+    /// systemd.
+    #[error(transparent)]
+    Systemd(#[from] systemd::bus::BusError),
+    /// A bundle's own unit is none.
+    #[error("{} is not a unit: {}", .0.display(), .1)]
+    NotAUnit(PathBuf, &'static str),
+    /// A unit of the bundle where root is not allowed.
+    #[error(
+        "this host's policy does not let releases bring units of their own, for a unit can do anything; leave release.runtime.unit to the agent, or set policy.allow_root = true in agent.toml"
+    )]
+    UnitRefused,
+    /// The unit ran, but what it is could not be written down.
+    #[error("{unit} was started, but {} could not be written; it was stopped again", path.display())]
+    Unrecorded {
+        /// The unit.
+        unit: String,
+        /// The record.
+        path: PathBuf,
+    },
     /// Processes outlive SIGKILL.
     #[error("processes {pids:?} do not end although they were killed; they may hang in the kernel")]
     Unkillable {
@@ -210,6 +259,7 @@ impl RuntimeError {
             | Self::NoProgram(_)
             | Self::NotExecutable(_)
             | Self::UnknownSignal(_)
+            | Self::NotAUnit(..)
             | Self::Reload { .. }
             | Self::NotStarted { by_app: true, .. } => Fault::App,
             Self::Variable(ExpandError::NoLabel { .. })
@@ -220,7 +270,9 @@ impl RuntimeError {
             | Self::File(_)
             | Self::NotStarted { by_app: false, .. } => Fault::Host,
             Self::Variable(_) => Fault::App,
-            Self::UserRefused { .. } => Fault::Policy,
+            Self::Systemd(error) if error.by_app() => Fault::App,
+            Self::Systemd(_) | Self::Unrecorded { .. } => Fault::Host,
+            Self::UserRefused { .. } | Self::UnitRefused => Fault::Policy,
             Self::UserLookup(..) | Self::Shim(..) => Fault::Agent,
         }
     }

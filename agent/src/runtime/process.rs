@@ -14,17 +14,13 @@ use tokio::time::{sleep, timeout};
 use windlass_proto::spec::Runtime as RuntimeSpec;
 
 use super::surroundings::{Prepared, Surroundings};
-use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, kill};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill};
 use crate::pidfd::PidFd;
 use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
 use crate::{clock, file, processes, sockets};
 
 /// How long the shim may take to start the application.
 const START_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Grace for what is found running of another release when one is started: the machine has stopped it before, so
-/// this is a remainder.
-const REMAINDER_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the shim may take to write down an end that was seen.
 const EXIT_RECORD: Duration = Duration::from_secs(2);
@@ -61,23 +57,22 @@ impl ProcessRuntime {
             log: Some(launch.run.log(&launch.release.digest)),
         })
     }
+}
 
-    fn check_ports(&self, launch: &Launch) -> Result<(), RuntimeError> {
-        for (name, port) in &launch.spec.ports {
-            if let Some(holder) = sockets::holder(self.host.address, *port) {
-                let (name, port, address) = (name.clone(), *port, self.host.address);
-                return Err(RuntimeError::PortInUse { name, port, address, holder });
-            }
+/// Whether the release's ports are free.
+pub(super) fn check_ports(host: &HostContext, launch: &Launch) -> Result<(), RuntimeError> {
+    for (name, port) in &launch.spec.ports {
+        if let Some(holder) = sockets::holder(host.address, *port) {
+            let (name, port, address) = (name.clone(), *port, host.address);
+            return Err(RuntimeError::PortInUse { name, port, address, holder });
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Spawns the shim and waits for its answer.
 pub(crate) async fn spawn(shim: &Path, run: &RunDir, order: &Order) -> Result<Started, RuntimeError> {
-    let content = serde_json::to_vec_pretty(order).unwrap_or_default();
-    // The environment may hold secrets.
-    file::replace(&run.order(), &content, 0o600)?;
+    place(run, order)?;
     let shim_error = |source| RuntimeError::Shim(shim.to_owned(), source);
     let mut first = tokio::process::Command::new(shim)
         .args(["shim", "--order"])
@@ -97,10 +92,22 @@ pub(crate) async fn spawn(shim: &Path, run: &RunDir, order: &Order) -> Result<St
     };
     let slow = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in 10 s");
     timeout(START_DEADLINE, talk).await.map_err(|_| shim_error(slow()))?.map_err(shim_error)?;
-    match serde_json::from_slice(&answer) {
-        Ok(Answer::Started(started)) => Ok(*started),
-        Ok(Answer::Failed { reason, by_app }) => Err(RuntimeError::NotStarted { reason, by_app }),
-        Err(error) => Err(shim_error(io::Error::new(io::ErrorKind::InvalidData, error))),
+    let garbled = |error| shim_error(io::Error::new(io::ErrorKind::InvalidData, error));
+    answered(serde_json::from_slice(&answer).map_err(garbled)?)
+}
+
+/// Writes an order where its shim looks for it.
+pub(crate) fn place(run: &RunDir, order: &Order) -> Result<(), file::FileError> {
+    let content = serde_json::to_vec_pretty(order).unwrap_or_default();
+    // The environment may hold secrets.
+    file::replace(&run.order(), &content, 0o600)
+}
+
+/// What a shim's answer means.
+pub(crate) fn answered(answer: Answer) -> Result<Started, RuntimeError> {
+    match answer {
+        Answer::Started(started) => Ok(*started),
+        Answer::Failed { reason, by_app } => Err(RuntimeError::NotStarted { reason, by_app }),
     }
 }
 
@@ -120,12 +127,10 @@ impl Runtime for ProcessRuntime {
         {
             return Ok(Some(started));
         }
-        if let Some(former) = launch.run.read_started() {
-            kill::stop(&launch.run, &former, Signal::SIGTERM, REMAINDER_GRACE).await?;
-        }
+        end_remainder(&launch.run).await?;
         parse_signal(&launch.spec.stop.signal)?;
         let order = self.order(launch)?;
-        self.check_ports(launch)?;
+        check_ports(&self.host, launch)?;
         file::make_dir(&launch.run.0)?;
         data::prepare(&launch.data, order.user)?;
         file::keep_reserve(&launch.run.0);
@@ -180,7 +185,8 @@ pub async fn exited(run: &RunDir, started: &Started) -> Option<Exited> {
             if let Some(exited) = run.read_exited(&started.mark) {
                 return Some(exited);
             }
-            if !started.shim.lives() {
+            // systemd writes it down after all that the unit left has ended.
+            if started.shim().is_some_and(|shim| !shim.lives()) {
                 return run.read_exited(&started.mark);
             }
             sleep(Duration::from_millis(10)).await;
@@ -209,10 +215,13 @@ fn find_by_id(started: &Started) -> bool {
 pub fn in_words(exit: Option<&Exited>) -> String {
     match exit {
         Some(Exited { code: Some(code), .. }) => format!("exit code {code}"),
-        Some(Exited { signal: Some(signal), .. }) => match Signal::try_from(*signal) {
-            Ok(signal) => format!("killed by {signal}"),
-            Err(_) => format!("killed by signal {signal}"),
-        },
+        Some(Exited { signal: Some(signal), out_of_memory, .. }) => {
+            let why = if *out_of_memory { ", out of memory" } else { "" };
+            match Signal::try_from(*signal) {
+                Ok(signal) => format!("killed by {signal}{why}"),
+                Err(_) => format!("killed by signal {signal}{why}"),
+            }
+        }
         _ => "not running".to_owned(),
     }
 }
@@ -230,10 +239,18 @@ mod tests {
 
     #[test]
     fn ends_are_told_in_words() {
-        let exit =
-            |code, signal| Exited { mark: String::new(), code, signal, at: Default::default(), output: None };
+        let exit = |code, signal| Exited {
+            mark: String::new(),
+            code,
+            signal,
+            out_of_memory: false,
+            at: Default::default(),
+            output: None,
+        };
         assert_eq!(in_words(Some(&exit(Some(3), None))), "exit code 3");
         assert_eq!(in_words(Some(&exit(None, Some(11)))), "killed by SIGSEGV");
+        let starved = Exited { out_of_memory: true, ..exit(None, Some(9)) };
+        assert_eq!(in_words(Some(&starved)), "killed by SIGKILL, out of memory");
         assert_eq!(in_words(None), "not running");
     }
 }

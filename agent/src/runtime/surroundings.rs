@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use windlass_proto::spec::Runtime as RuntimeSpec;
-
 use super::{HostContext, Launch, RuntimeError, user};
 use crate::shim::order::UserIds;
 
@@ -53,19 +51,15 @@ pub struct Surroundings {
 impl Surroundings {
     /// Nothing of the agent's own environment is handed on.
     pub fn new(host: &HostContext, launch: &Launch) -> Result<Self, RuntimeError> {
-        let nothing = BTreeMap::new();
-        let (user, spec_env) = match &launch.spec.runtime {
-            RuntimeSpec::Process { user, env, .. } => (user.as_deref(), env),
-            RuntimeSpec::Static { .. } => (None, &nothing),
-        };
-        let run_as = user::resolve(user, &host.policy, &launch.release.app)?;
+        let runtime = &launch.spec.runtime;
+        let run_as = user::resolve(runtime.user(), &host.policy, &launch.release.app)?;
         let mut env = BTreeMap::new();
         let mut set = |key: &str, value: String| env.insert(key.to_owned(), value);
         set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         set("HOME", run_as.home);
         set("LANG", "C.UTF-8".to_owned());
         let values = host.values(launch);
-        for (key, value) in spec_env {
+        for (key, value) in runtime.env() {
             set(key, values.expand(value).map_err(RuntimeError::Variable)?);
         }
         set("WINDLASS_APP", launch.release.app.to_string());

@@ -24,7 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use self::ends::Ends;
 use self::log::{LOG_BYTES, RotatingLog, pump};
-use self::order::{Answer, Exited, Order, RunDir, Started};
+use self::order::{Answer, Exited, Keeper, Order, RunDir, Started};
 use crate::processes::ProcessId;
 use crate::{clock, file};
 
@@ -73,8 +73,8 @@ impl ShimError {
     }
 }
 
-/// The hidden verb. Its last line on stdout is an [`Answer`].
-pub fn run(order: &Path, detached: bool) -> ExitCode {
+/// The hidden verb. Its last line on stdout is an [`Answer`]; `answer` is a file that gets it instead.
+pub fn run(order: &Path, detached: bool, answer: Option<&Path>) -> ExitCode {
     if !detached {
         let again = Command::new("/proc/self/exe")
             .args(["shim", "--detached", "--order"])
@@ -85,28 +85,33 @@ pub fn run(order: &Path, detached: bool) -> ExitCode {
         return match again {
             Ok(_nobodys_child) => ExitCode::SUCCESS,
             Err(error) => {
-                say(&ShimError::Detach("start the shim", error).answer());
+                say(&ShimError::Detach("start the shim", error).answer(), answer);
                 ExitCode::FAILURE
             }
         };
     }
     match start(order) {
         Ok(Running { child, started, output_ended, ends }) => {
-            say(&Answer::Started(Box::new(started.clone())));
+            say(&Answer::Started(Box::new(started.clone())), answer);
             close_stdout();
             attend(&child, &started, order, &output_ended, &ends);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&error.answer());
+            say(&error.answer(), answer);
             ExitCode::FAILURE
         }
     }
 }
 
-/// One line to the agent. It may be gone; what was started is in `shim.json` as well.
-fn say(answer: &Answer) {
+/// One line to the agent. It may be gone; what was started is in `started.json` as well.
+fn say(answer: &Answer, to: Option<&Path>) {
     let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    if let Some(path) = to {
+        // Whoever waits for it waits for so long, and says then that there was none.
+        let _ = file::replace(path, &line, 0o600);
+        return;
+    }
     line.push(b'\n');
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
@@ -163,7 +168,7 @@ fn start(path: &Path) -> Result<Running, ShimError> {
     });
     let id = |pid| ProcessId::of(pid).ok_or(ShimError::Vanished);
     let started = Started {
-        shim: id(std::process::id())?,
+        keeper: Keeper::Shim(id(std::process::id())?),
         app: id(child.id())?,
         boot_id: clock::boot_id().map_err(|e| ShimError::Detach("read the boot id", e))?,
         release: order.release,
@@ -268,7 +273,8 @@ fn attend(
             let _ = output_ended.recv_timeout(LAST_OUTPUT);
             let output =
                 ends.as_ref().map(|ends| ends.lock().unwrap_or_else(PoisonError::into_inner).output());
-            let exited = Exited { mark: started.mark.clone(), code, signal, at: clock::wall(), output };
+            let (mark, at) = (started.mark.clone(), clock::wall());
+            let exited = Exited { mark, code, signal, out_of_memory: false, at, output };
             let content = serde_json::to_vec(&exited).unwrap_or_default();
             // With a full disk the agent sees the end all the same, only not how.
             let _ = file::replace(&run_dir_of(order).exited(), &content, 0o640);

@@ -53,18 +53,33 @@ pub struct UserIds {
     pub gid: u32,
 }
 
-/// `shim.json`: what was started. Enough to find it again, and to know that it is no other.
+/// What all that an application begins is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// The shim: parent of the application, leader of its session and subreaper.
+    Shim(ProcessId),
+    /// A unit of systemd.
+    Unit {
+        /// Its name.
+        name: String,
+        /// Its control group, as /proc/PID/cgroup has it.
+        cgroup: String,
+    },
+}
+
+/// `started.json`: what was started. Enough to find it again, and to know that it is no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The shim: leader of the session.
-    pub shim: ProcessId,
+    /// What keeps it.
+    pub keeper: Keeper,
     /// The application: leader of its process group.
     pub app: ProcessId,
     /// The boot in which both exist.
     pub boot_id: String,
     /// The release.
     pub release: ReleaseRef,
-    /// The order's mark.
+    /// The order's mark; of a unit, the invocation's id.
     pub mark: String,
     /// Absolute path of the program.
     pub program: PathBuf,
@@ -78,6 +93,16 @@ pub struct Started {
     pub at: Timestamp,
 }
 
+impl Started {
+    /// The shim, where there is one.
+    pub const fn shim(&self) -> Option<ProcessId> {
+        match self.keeper {
+            Keeper::Shim(shim) => Some(shim),
+            Keeper::Unit { .. } => None,
+        }
+    }
+}
+
 /// `exit.json`: how the application ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
@@ -87,6 +112,9 @@ pub struct Exited {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// The kernel ended it for want of memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
     /// When.
     pub at: Timestamp,
     /// What it wrote, where that goes to no log.
@@ -98,7 +126,7 @@ pub struct Exited {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The application runs; `shim.json` is written.
+    /// The application runs; `started.json` is written.
     Started(Box<Started>),
     /// It could not be started.
     Failed {
@@ -119,9 +147,19 @@ impl RunDir {
         self.0.join("order.json")
     }
 
+    /// The application's environment, as its unit reads it.
+    pub fn environment(&self) -> PathBuf {
+        self.0.join("environment")
+    }
+
+    /// What a shim without a starter to talk to says of its start.
+    pub fn answer(&self) -> PathBuf {
+        self.0.join("answer.json")
+    }
+
     /// What was started last.
     pub fn started(&self) -> PathBuf {
-        self.0.join("shim.json")
+        self.0.join("started.json")
     }
 
     /// How it ended.

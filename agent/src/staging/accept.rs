@@ -114,7 +114,11 @@ pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result
 fn check_user(manifest: &Manifest, policy: &HostPolicy) -> Result<(), Refusal> {
     let refused = |error| Refusal::User(Box::new(error));
     match &manifest.release.runtime {
-        Runtime::Process { user, .. } => {
+        // Whatever user it names, a unit of its own can have any.
+        Runtime::Systemd { unit: Some(_), .. } if !policy.allow_root => {
+            Err(refused(RuntimeError::UnitRefused))
+        }
+        Runtime::Process { user, .. } | Runtime::Systemd { user, .. } => {
             user::resolve(user.as_deref(), policy, &manifest.app).map_err(refused)?;
             Ok(())
         }

@@ -45,7 +45,8 @@ pub fn check(release: &ReleaseSpec, dir: &Path) -> Vec<Finding> {
             Ok(file) if !file.is_file() => {
                 error(&path, format!("{program} in {} is not a file", root.display()))
             }
-            Ok(file) if file.permissions().mode() & 0o111 == 0 => {
+            // A unit is read and not run.
+            Ok(file) if file.permissions().mode() & 0o111 == 0 && path != "release.runtime.unit" => {
                 error(
                     &path,
                     format!("{program} is not executable: chmod +x {}", root.join(program).display()),
@@ -68,9 +69,10 @@ pub fn place(dir: &Path, files: &str) -> PathBuf {
 fn programs(release: &ReleaseSpec) -> Vec<(String, &str, bool)> {
     let mut programs = Vec::new();
     match &release.runtime {
-        Runtime::Process { command, .. } => {
+        Runtime::Process { command, .. } | Runtime::Systemd { command, unit: None, .. } => {
             programs.push(("release.runtime.command.0".into(), command.first(), false))
         }
+        Runtime::Systemd { unit, .. } => programs.push(("release.runtime.unit".into(), unit.as_ref(), false)),
         Runtime::Static { reload } => {
             programs.push(("release.runtime.reload.0".into(), reload.first(), true))
         }

@@ -175,6 +175,49 @@ impl schemars::JsonSchema for ByteSize {
     }
 }
 
+/// Processor time as a share of one processor, in percent: `50%`, `200%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuQuota(pub u32);
+
+impl FromStr for CpuQuota {
+    type Err = InvalidAmount;
+    fn from_str(text: &str) -> Result<Self, InvalidAmount> {
+        let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+        percent.filter(|percent| (1..=1_000_000).contains(percent)).map(Self).ok_or_else(|| InvalidAmount {
+            what: "share of a processor",
+            text: text.chars().take(40).collect(),
+            rule: "use a whole percentage, as 50% or 200% for two processors",
+        })
+    }
+}
+
+impl fmt::Display for CpuQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+impl Serialize for CpuQuota {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CpuQuota {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for CpuQuota {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CpuQuota".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[1-9][0-9]{0,6}%$" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +239,15 @@ mod tests {
         assert_eq!(ByteSize(1536 << 20).to_string(), "1536MiB");
         for bad in ["2", "2G", "GiB", "99999999999TiB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_whole_percentages() {
+        assert_eq!("200%".parse(), Ok(CpuQuota(200)));
+        assert_eq!(CpuQuota(50).to_string(), "50%");
+        for bad in ["0%", "2", "1.5%", "%", "9999999%"] {
+            assert!(bad.parse::<CpuQuota>().is_err(), "{bad}");
         }
     }
 }

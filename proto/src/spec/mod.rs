@@ -11,7 +11,7 @@ mod rollout;
 pub mod selector;
 pub mod variables;
 
-pub use amount::{Amount, ByteSize, InvalidAmount, Ratio};
+pub use amount::{Amount, ByteSize, CpuQuota, InvalidAmount, Ratio};
 pub use hooks::{Hook, Hooks};
 pub use release::{
     Drain, ExecProbe, HttpProbe, OnDrainTimeout, PortRef, Probe, ProbeKind, Probes, ReleaseSpec, Resources,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Hooks};
+use super::{ByteSize, CpuQuota, Hooks};
 use crate::time::Span;
 
 /// How the app is run, probed, drained and stopped.
@@ -40,7 +40,8 @@ pub struct ReleaseSpec {
 impl ReleaseSpec {
     /// The manifest format that this spec needs: a later one only where it says what an earlier reader does not know.
     pub fn format(&self) -> u32 {
-        if self.hooks.is_empty() { 1 } else { 2 }
+        let systemd = matches!(self.runtime, Runtime::Systemd { .. });
+        if systemd || !self.hooks.is_empty() { 2 } else { 1 }
     }
 }
 
@@ -62,6 +63,26 @@ pub enum Runtime {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resources: Option<Resources>,
     },
+    /// A unit of systemd, which also starts it at boot and when it fails. Give a command, and the agent writes the unit; or a
+    /// unit of your own.
+    Systemd {
+        /// Program and arguments; the program is relative to the release directory unless absolute.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        command: Vec<String>,
+        /// A service file of the bundle, taken as it is; the release is /run/windlass/APP/current. Only where the host's policy
+        /// allows root, for a unit can do anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
+        /// The user to run as.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        /// Environment; values may hold variables in braces.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, String>,
+        /// Limits of the unit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resources: Option<Resources>,
+    },
     /// Nothing runs; switching the link is the deployment.
     Static {
         /// Run in the release directory after the link moved.
@@ -70,16 +91,51 @@ pub enum Runtime {
     },
 }
 
+impl Runtime {
+    /// Whether there is a process while a release is in service.
+    pub const fn has_process(&self) -> bool {
+        !matches!(self, Self::Static { .. })
+    }
+
+    /// The user to run as, where one is named.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Process { user, .. } | Self::Systemd { user, .. } => user.as_deref(),
+            Self::Static { .. } => None,
+        }
+    }
+
+    /// Variables of the app's environment.
+    pub fn env(&self) -> impl Iterator<Item = (&String, &String)> {
+        let env = match self {
+            Self::Process { env, .. } | Self::Systemd { env, .. } => Some(env),
+            Self::Static { .. } => None,
+        };
+        env.into_iter().flatten()
+    }
+
+    /// Limits of the app.
+    pub const fn resources(&self) -> Option<&Resources> {
+        match self {
+            Self::Process { resources, .. } | Self::Systemd { resources, .. } => resources.as_ref(),
+            Self::Static { .. } => None,
+        }
+    }
+}
+
 /// Limits of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Most memory. The process runtime enforces it as address space (RLIMIT_AS).
+    /// Most memory: of the whole unit (MemoryMax=); the process runtime enforces it as address space (RLIMIT_AS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<ByteSize>,
     /// Most open files (RLIMIT_NOFILE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
+    /// Most processor time, as a share of one processor (CPUQuota=); only with systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<CpuQuota>,
 }
 
 /// The three probes, with Kubernetes' names and meaning.

@@ -15,6 +15,21 @@ use crate::wait::until;
 /// Longest that a host may take to boot on a machine that is busy.
 const BOOT: Duration = Duration::from_secs(60);
 
+/// What makes a container a host: systemd mounts, root has a network of its own.
+const LIKE_A_MACHINE: [&str; 11] = [
+    "--cap-add=SYS_ADMIN",
+    "--cap-add=NET_ADMIN",
+    "--security-opt=seccomp=unconfined",
+    "--security-opt=apparmor=unconfined",
+    "--cgroupns=host",
+    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    "--tmpfs=/run",
+    "--tmpfs=/tmp",
+    "--env=container=docker",
+    "--stop-signal=SIGRTMIN+3",
+    "--label=windlass-test",
+];
+
 /// A host of a test fleet.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -31,28 +46,9 @@ impl Host {
     pub(super) fn boot(image: &str, name: &str, address: &str, network: &str, disk: Option<&Disk>) -> Self {
         let container = format!("{network}-{name}");
         let host = Self { name: name.into(), address: address.into(), container, network: network.into() };
-        let mut run =
-            vec!["run", "--detach", "--name", &host.container, "--hostname", name, "--network", network];
-        run.extend(["--ip", address, "--label", "windlass-test", "--env", "container=docker"]);
-        run.extend([
-            "--cap-add",
-            "SYS_ADMIN",
-            "--cap-add",
-            "NET_ADMIN",
-            "--security-opt",
-            "seccomp=unconfined",
-        ]);
-        run.extend([
-            "--security-opt",
-            "apparmor=unconfined",
-            "--cgroupns",
-            "host",
-            "--tmpfs",
-            "/run",
-            "--tmpfs",
-            "/tmp",
-        ]);
-        run.extend(["--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--stop-signal", "SIGRTMIN+3"]);
+        let mut run = vec!["run", "--detach", "--name", &host.container, "--hostname", name];
+        run.extend(["--network", network, "--ip", address]);
+        run.extend(LIKE_A_MACHINE);
         let volume = disk.map(|disk| format!("{}:/var/lib/windlass", disk.path().display()));
         run.extend(volume.iter().flat_map(|volume| ["--volume", volume]));
         run.push(image);

@@ -12,36 +12,64 @@ use crate::spec::{PortRef, Probe, ProbeKind, ReleaseSpec, Runtime};
 impl Findings<'_> {
     pub(super) fn runtime(&mut self, runtime: &Runtime) {
         match runtime {
-            Runtime::Process { command, user, env, resources } => {
+            Runtime::Process { command, .. } => {
                 self.command("release.runtime.command", command, true);
-                if user.as_deref().is_some_and(|u| !is_user(u)) {
-                    self.error("release.runtime.user", "not the name of a user".into());
-                }
-                for (name, value) in env {
-                    let path = format!("release.runtime.env.{name}");
-                    if name.is_empty() || name.contains(['=', '\0']) {
-                        self.error(&path, format!("{name:?} cannot name an environment variable"));
-                    }
-                    if name.starts_with("WINDLASS_") {
-                        self.error(&path, "names that begin with WINDLASS_ are set by the agent".into());
-                    }
-                    self.variables(&path, value);
-                }
-                let memory = resources.as_ref().and_then(|r| r.memory_max);
-                if memory.is_some_and(|size| size.0 < 1 << 20) {
+                if runtime.resources().is_some_and(|limits| limits.cpu_quota.is_some()) {
                     self.error(
-                        "release.runtime.resources.memory_max",
-                        "less than 1MiB starts nothing".into(),
+                        "release.runtime.resources.cpu_quota",
+                        "only systemd limits processor time: kind: systemd".into(),
                     );
                 }
-                if resources.as_ref().and_then(|r| r.open_files).is_some_and(|n| n < 16) {
+            }
+            Runtime::Systemd { command, unit: None, .. } => {
+                self.command("release.runtime.command", command, true);
+            }
+            Runtime::Systemd { command, unit: Some(unit), user, resources, .. } => {
+                if !unit.ends_with(".service") {
                     self.error(
-                        "release.runtime.resources.open_files",
-                        "fewer than 16 files start nothing".into(),
+                        "release.runtime.unit",
+                        "a file of the bundle whose name ends in .service".into(),
+                    );
+                } else if let Err(unsafe_path) = EntryPath::new(unit.as_str()) {
+                    self.error("release.runtime.unit", unsafe_path.to_string());
+                }
+                let said = [
+                    ("command", !command.is_empty()),
+                    ("user", user.is_some()),
+                    ("resources", resources.is_some()),
+                ];
+                for (name, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
+                    self.error(
+                        &format!("release.runtime.{name}"),
+                        format!("your own unit, {unit}, says this"),
                     );
                 }
             }
             Runtime::Static { reload } => self.command("release.runtime.reload", reload, false),
+        }
+        self.surroundings(runtime);
+    }
+
+    fn surroundings(&mut self, runtime: &Runtime) {
+        if runtime.user().is_some_and(|user| !is_user(user)) {
+            self.error("release.runtime.user", "not the name of a user".into());
+        }
+        for (name, value) in runtime.env() {
+            let path = format!("release.runtime.env.{name}");
+            if name.is_empty() || name.contains(['=', '\0']) {
+                self.error(&path, format!("{name:?} cannot name an environment variable"));
+            }
+            if name.starts_with("WINDLASS_") {
+                self.error(&path, "names that begin with WINDLASS_ are set by the agent".into());
+            }
+            self.variables(&path, value);
+        }
+        let limits = runtime.resources().cloned().unwrap_or_default();
+        if limits.memory_max.is_some_and(|size| size.0 < 1 << 20) {
+            self.error("release.runtime.resources.memory_max", "less than 1MiB starts nothing".into());
+        }
+        if limits.open_files.is_some_and(|files| files < 16) {
+            self.error("release.runtime.resources.open_files", "fewer than 16 files start nothing".into());
         }
     }
 
@@ -127,7 +155,7 @@ impl Findings<'_> {
         for (i, probe) in spec.smoke.iter().enumerate() {
             self.probe(&format!("release.smoke.{i}"), probe);
         }
-        let process = matches!(spec.runtime, Runtime::Process { .. });
+        let process = spec.runtime.has_process();
         if process && named.iter().all(|(_, probe)| probe.is_none()) {
             self.error(
                 "release.probes",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::spec::{Probe, ReleaseSpec, RolloutSpec, Runtime};
+use crate::spec::{Probe, ReleaseSpec, RolloutSpec};
 use crate::time::Span;
 
 /// The parts of one host's change, at their longest.
@@ -37,7 +37,7 @@ impl Worst {
     pub fn of(release: &ReleaseSpec, spec: &RolloutSpec) -> Self {
         let limit = |probe: &Probe| probe.initial_delay + probe.period * u64::from(probe.failure_threshold);
         let probes = &release.probes;
-        let stops = matches!(release.runtime, Runtime::Process { .. });
+        let stops = release.runtime.has_process();
         Self {
             drain: release.drain.delay + release.drain.timeout,
             stop: if stops { release.stop.grace } else { Span(0) },

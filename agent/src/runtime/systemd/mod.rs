@@ -1,0 +1,228 @@
+//! The systemd runtime: each application is a unit, which also starts again when it fails and, from what is confirmed, when
+//! the host boots, with neither agent nor coordinator.
+//!
+//! The unit lies in /run/systemd/system, as `current` lies in /run: a reboot forgets what was on trial, and
+//! `windlass-agent restore-links` writes the confirmed release's. systemd itself has what was started and how it ended
+//! written down by hidden verbs of the agent, so that both are on record also while no agent runs.
+//!
+//! * [`unit`]: the unit's text. [`bus`]: jobs over D-Bus. [`record`]: the hidden verbs. [`journal`]: what a unit wrote.
+
+pub mod bus;
+pub mod journal;
+pub mod record;
+pub mod unit;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+use windlass_proto::id::AppName;
+use windlass_proto::spec::Runtime as RuntimeSpec;
+
+use self::unit::{Maker, Unit};
+use super::surroundings::{Prepared, Surroundings};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill, process};
+use crate::file::{self, FileError};
+use crate::shim::order::{Order, RunDir, Started};
+
+/// Where units lie that the next boot shall not see.
+const UNITS: &str = "/run/systemd/system";
+
+/// How long systemd may take to start a unit, beyond what the unit itself allows.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Before the grace time is over and systemd kills what is left: when that is counted.
+const COUNT_BEFORE: Duration = Duration::from_millis(20);
+
+/// How long the record of an end may take.
+const EXIT_RECORD: Duration = Duration::from_secs(2);
+
+/// The unit of an application.
+pub fn name(app: &AppName) -> String {
+    format!("windlass-app-{app}.service")
+}
+
+/// Whether systemd is this host's init.
+pub fn is_here() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SystemdRuntime {
+    host: HostContext,
+    program: PathBuf,
+}
+
+impl SystemdRuntime {
+    /// `program` is the agent's own, by the path that units shall call.
+    pub const fn new(host: HostContext, program: PathBuf) -> Self {
+        Self { host, program }
+    }
+
+    /// Writes a release's unit and all that it reads. systemd does not know of it before it reloads. What is written
+    /// already as it should be is left alone, so that a disk that cannot be written does not matter then.
+    pub fn write(&self, launch: &Launch) -> Result<Order, RuntimeError> {
+        let RuntimeSpec::Systemd { command, unit: own, resources, .. } = &launch.spec.runtime else {
+            return Err(RuntimeError::NoCommand);
+        };
+        process::parse_signal(&launch.spec.stop.signal)?;
+        let Surroundings { env, user } = Surroundings::new(&self.host, launch)?;
+        let Prepared { program, args } = match own {
+            None => Prepared::new(&self.host, launch, command)?,
+            Some(file) => Prepared { program: launch.dir.join(file), args: Vec::new() },
+        };
+        let limits = resources.clone().unwrap_or_default();
+        let order = Order {
+            release: launch.release.clone(),
+            // The invocation's id stands in for it, which systemd gives each start.
+            mark: String::new(),
+            program,
+            args,
+            dir: launch.dir.clone(),
+            env,
+            user,
+            memory_max: limits.memory_max.map(|size| size.0),
+            open_files: limits.open_files,
+            log: None,
+        };
+        file::make_dir(&launch.run.0)?;
+        data::prepare(&launch.data, order.user)?;
+        let maker = Maker {
+            agent: &self.program,
+            run: &launch.run.0,
+            data: &launch.data,
+            stop: &launch.spec.stop,
+            cpu_quota: limits.cpu_quota,
+        };
+        keep(&launch.run.order(), &serde_json::to_vec_pretty(&order).unwrap_or_default(), 0o600)?;
+        keep(&launch.run.environment(), unit::environment(&order.env).as_bytes(), 0o600)?;
+        let name = name(&launch.release.app);
+        let Unit { file, more } = match own {
+            None => Unit { file: unit::text(&order, &maker), more: None },
+            Some(_) => unit::own(read(&order.program)?, &maker),
+        };
+        let path = Path::new(UNITS).join(&name);
+        keep(&path, file.as_bytes(), 0o644)?;
+        let beside = Path::new(UNITS).join(format!("{name}.d"));
+        match more {
+            Some(more) => {
+                file::make_dir(&beside)?;
+                keep(&beside.join("windlass.conf"), more.as_bytes(), 0o644)?;
+            }
+            // Of a former release's own unit.
+            None => match std::fs::remove_dir_all(&beside) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(file::at("remove", &beside)(error).into());
+                }
+                _ => {}
+            },
+        }
+        Ok(order)
+    }
+
+    fn find(&self, launch: &Launch) -> Option<Started> {
+        process::find(&launch.run).filter(|started| started.release.digest == launch.release.digest)
+    }
+}
+
+fn keep(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+    if std::fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
+    file::replace(path, content, mode)
+}
+
+fn read(path: &Path) -> Result<String, RuntimeError> {
+    let text = file::read_bounded(path, unit::OWN_BYTES)?;
+    String::from_utf8(text).map_err(|_| RuntimeError::NotAUnit(path.to_owned(), "it is not UTF-8"))
+}
+
+#[async_trait]
+impl Runtime for SystemdRuntime {
+    async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError> {
+        if let Some(started) = self.find(launch) {
+            return Ok(Some(started));
+        }
+        end_remainder(&launch.run).await?;
+        process::check_ports(&self.host, launch)?;
+        self.write(launch)?;
+        file::keep_reserve(&launch.run.0);
+        let name = name(&launch.release.app);
+        bus::start(&name, START_DEADLINE).await?;
+        match launch.run.read_started().filter(|started| started.release.digest == launch.release.digest) {
+            Some(started) => {
+                tracing::info!(app = %started.release.app, version = %started.release.version, unit = name,
+                    pid = started.app.pid, "application started");
+                Ok(Some(started))
+            }
+            // The disk may be full: then the unit runs, but nobody could say what it is.
+            None => {
+                bus::stop(&name, launch.spec.stop.grace.std()).await?;
+                Err(RuntimeError::Unrecorded { unit: name, path: launch.run.started() })
+            }
+        }
+    }
+
+    async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError> {
+        match launch.run.read_started() {
+            Some(started) => {
+                stop(&launch.run, &started, &name(&launch.release.app), launch.spec.stop.grace.std()).await
+            }
+            None => bus::stop(&name(&launch.release.app), launch.spec.stop.grace.std())
+                .await
+                .map(|()| Stopped::default())
+                .map_err(Into::into),
+        }
+    }
+
+    fn find(&self, run: &RunDir) -> Option<Started> {
+        process::find(run)
+    }
+}
+
+/// Stops a unit: its own stop signal, and after its grace time SIGKILL to all that is left.
+pub async fn stop(
+    run: &RunDir,
+    started: &Started,
+    unit: &str,
+    grace: Duration,
+) -> Result<Stopped, RuntimeError> {
+    let ran = !kill::members(started).is_empty();
+    let killed = async {
+        sleep(grace.saturating_sub(COUNT_BEFORE)).await;
+        kill::members(started).len()
+    };
+    let stopping = bus::stop(unit, grace);
+    let (mut killed, mut stopping) = (std::pin::pin!(killed), std::pin::pin!(stopping));
+    let count = tokio::select! {
+        biased;
+        done = &mut stopping => {
+            done?;
+            0
+        }
+        count = &mut killed => {
+            stopping.await?;
+            count
+        }
+    };
+    let left = kill::members(started);
+    if !left.is_empty() {
+        return Err(RuntimeError::Unkillable { pids: left.iter().map(|p| p.id.pid).collect() });
+    }
+    let exit = async {
+        loop {
+            if let Some(exited) = run.read_exited(&started.mark) {
+                return exited;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let exit =
+        if ran { tokio::time::timeout(EXIT_RECORD, exit).await.ok() } else { run.read_exited(&started.mark) };
+    if ran {
+        tracing::info!(app = %started.release.app, unit, pid = started.app.pid, killed = count, "stopped");
+    }
+    Ok(Stopped { ran, killed: count, exit })
+}
