@@ -26,7 +26,9 @@ use crate::hook::runner::{HookRunner, ShimRunner};
 use crate::hook::unit::UnitRunner;
 use crate::identity::Vault;
 use crate::layout::Layout;
+use crate::network;
 use crate::perform::Host;
+use crate::pulse::{self, Pulse, Watched};
 use crate::recover::Ledger;
 use crate::runtime::{HostContext, Runtimes, systemd};
 use crate::session::{Bulk, Link, LinkState, renewal};
@@ -44,6 +46,12 @@ const STAGINGS: usize = 2;
 
 /// How long tasks may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long coordinators' names may take to be resolved.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a loop of the agent may take to come round. With WatchdogSec= on top, less than a minute.
+const ROUND_WITHIN: Duration = Duration::from_secs(25);
 
 /// How often systemd is told how it goes.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
@@ -170,6 +178,7 @@ impl App {
             state: watch::Sender::new(LinkState::default()),
             identity: watch::Sender::default(),
             stop: stop.clone(),
+            pulse: Pulse::default(),
         };
         let bulk = Bulk::new(&link);
         let runtimes = Runtimes::new(context.clone(), OWN_PROGRAM.into(), own_program());
@@ -211,7 +220,16 @@ impl App {
             stop.clone(),
         );
         let mut renewing = tasks.spawn(renewing);
-        let mut driving = tasks.spawn(driver.run(stop.clone()));
+        let (known, names) = (driver.coordinators(), link.settings.coordinators.clone());
+        tasks.spawn(async move {
+            let found = network::addresses(&names, RESOLVE_WITHIN).await;
+            // Set once, here.
+            let _ = known.set(found);
+        });
+        let watched = |name, pulse: &Pulse| Watched { name, pulse: pulse.clone(), patience: ROUND_WITHIN };
+        let pulse = Pulse::default();
+        let watching = pulse::watch(vec![watched("driver", &pulse), watched("session", &link.pulse)]);
+        let mut driving = tasks.spawn(driver.run(pulse, stop.clone()));
         let mut answering = tasks.spawn(control.run(stop.clone()));
         let mut linking = tasks.spawn(link.run());
         tracing::info!(host = %name, pid = std::process::id(), "agent ready");
@@ -228,6 +246,7 @@ impl App {
             _ = &mut answering => Err(AppError::Task("local socket")),
             _ = &mut renewing => Err(AppError::Task("renewal")),
             () = telling => Err(AppError::Task("status")),
+            () = watching => Err(AppError::Task("watchdog")),
         };
         notify(&[NotifyState::Stopping]);
         tracing::info!(host = %name, "agent ends; applications go on");
@@ -255,7 +274,7 @@ async fn tell_systemd(mut link: watch::Receiver<LinkState>, published: watch::Re
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd not told");
     }

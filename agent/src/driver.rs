@@ -3,7 +3,8 @@
 //! The `select!` only makes an input; `Driver::handle` deals with it and never waits for anything but the disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,6 +20,7 @@ use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Order, Published};
 use crate::network;
 use crate::perform::chain;
+use crate::pulse::Pulse;
 use crate::recover::{Ledger, Left};
 use crate::store::{Change, HistoryRow};
 
@@ -44,6 +46,8 @@ pub struct Driver {
     found: mpsc::Receiver<Found>,
     published: watch::Sender<Published>,
     contact: Option<BootTime>,
+    /// Where the coordinators are, once that is known.
+    coordinators: Arc<OnceLock<Vec<SocketAddr>>>,
     /// The journal refused a step: nothing that is due is tried again before then.
     refused_until: BootTime,
 }
@@ -80,6 +84,7 @@ impl Driver {
             found,
             published,
             contact: None,
+            coordinators: Arc::default(),
             refused_until: BootTime(0),
         };
         for Left { state, same_boot } in left {
@@ -91,9 +96,15 @@ impl Driver {
         driver
     }
 
+    /// Where the coordinators' addresses are put, by which it is seen whether there is a way to them.
+    pub fn coordinators(&self) -> Arc<OnceLock<Vec<SocketAddr>>> {
+        Arc::clone(&self.coordinators)
+    }
+
     /// Runs until `stop`; then lets effects come to an end. Applications go on.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
         loop {
+            pulse.beat();
             let pause = self.pause();
             let input = tokio::select! {
                 biased;
@@ -104,6 +115,7 @@ impl Driver {
             };
             self.handle(input);
         }
+        pulse.rest();
         let lanes = self.apps.into_values().map(|app| app.lanes.finish());
         // What they find now has no listener; it is found again at the next start.
         drop(self.found);
@@ -197,7 +209,9 @@ impl Driver {
         let within = if during == Phase::Trial { within } else { LEASE_FRESH };
         let now = BootTime(clock::boot_ms());
         let contact = self.contact.is_some_and(|at| now.since(at) < within);
-        self.step(app, Event::Network(network::look(contact)));
+        let coordinators = self.coordinators.get().map_or(&[][..], Vec::as_slice);
+        let seen = network::look(contact, coordinators);
+        self.step(app, Event::Network(seen));
     }
 
     /// An epoch is the host's, whichever app it was obeyed for.

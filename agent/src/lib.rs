@@ -62,6 +62,7 @@ pub mod perform;
 pub mod pidfd;
 pub mod probe;
 pub mod processes;
+pub mod pulse;
 pub mod recover;
 pub mod restore_links;
 pub mod retain;

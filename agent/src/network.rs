@@ -2,23 +2,46 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use windlass_release::Network;
 
-/// Looks now; `contact` is whether a lease is fresh.
-pub fn look(contact: bool) -> Network {
+/// Looks now; `contact` is whether a lease is fresh, `coordinators` are those that may be asked for one.
+pub fn look(contact: bool, coordinators: &[SocketAddr]) -> Network {
     let route = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let route6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    Network { contact, up: up(), default_routes: default_routes(&route, &route6) }
+    let routed = coordinators.iter().filter(|to| is_routed(**to)).map(|to| to.ip().to_string());
+    let default_routes = default_routes(&route, &route6);
+    Network { contact, up: up(), default_routes, routed: routed.collect() }
 }
 
-/// Interfaces whose flags have `IFF_UP` and that have a carrier, where they can tell.
+/// Whether the kernel has a route to there. No packet is sent.
+fn is_routed(to: SocketAddr) -> bool {
+    let from: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    UdpSocket::bind((from, 0)).is_ok_and(|socket| socket.connect(to).is_ok())
+}
+
+/// Where the coordinators are, as far as their names can be resolved now. Takes at most so long.
+pub async fn addresses(coordinators: &[String], within: Duration) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    let resolving = async {
+        for name in coordinators {
+            // A name that does not resolve is of no use for comparing.
+            found.extend(tokio::net::lookup_host(name).await.into_iter().flatten());
+        }
+    };
+    let _in_time = tokio::time::timeout(within, resolving).await;
+    found
+}
+
+/// Interfaces whose flags have `IFF_UP`. Whether there is a carrier is a matter of cables and switches, which no release
+/// pulls.
 fn up() -> BTreeSet<String> {
     let all = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let is_up = |dir: &std::path::Path| {
-        let read = |file| fs::read_to_string(dir.join(file)).unwrap_or_default();
-        let flags = u32::from_str_radix(read("flags").trim().trim_start_matches("0x"), 16).unwrap_or(0);
-        flags & 1 != 0 && read("operstate").trim() != "down"
+        let flags = fs::read_to_string(dir.join("flags")).unwrap_or_default();
+        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or(0) & 1 != 0
     };
     all.filter(|entry| is_up(&entry.path()))
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -49,6 +72,17 @@ fn default_routes(route: &str, route6: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_routed_is_told_without_asking_there() {
+        let found =
+            addresses(&["127.0.0.1:7443".into(), "no-such-host.invalid:1".into()], Duration::from_secs(5))
+                .await;
+        assert_eq!(found, ["127.0.0.1:7443".parse().unwrap()]);
+        assert!(look(true, &found).routed.contains("127.0.0.1"));
+        // 240.0.0.0/4 is reserved; the limited broadcast address is for nobody without asking for it.
+        assert!(!is_routed("255.255.255.255:1".parse().unwrap()));
+    }
 
     #[test]
     fn default_routes_are_told_from_others() {

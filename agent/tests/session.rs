@@ -217,6 +217,7 @@ fn agent(settings: Settings, published: Published) -> Agent {
     let (tell, orders) = mpsc::channel(64);
     let (publish, watched) = watch::channel(published);
     let link = Link {
+        pulse: Default::default(),
         layout: Layout::new(&settings.state_dir, &settings.run_dir).unwrap(),
         vault: Vault::open(&settings.state_dir.join("identity")).unwrap(),
         settings: Arc::new(settings),

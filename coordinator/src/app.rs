@@ -41,6 +41,26 @@ const PER_CONNECTION: usize = 64;
 /// Streams of one connection at a time.
 const STREAMS: u32 = 128;
 
+/// How long the driver may take to answer before systemd is no longer told that all is well; it gives a failing disk longer
+/// than that, and a slow one less.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Feeds systemd's watchdog, where the unit has one, for as long as the driver answers, which it does when all that it
+/// changed before is on disk.
+async fn watch(driver: Driver) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    loop {
+        match tokio::time::timeout(ANSWER_WITHIN, driver.ask(|_| ())).await {
+            Ok(_) => {
+                // Fails only where no supervisor listens.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            Err(_) => tracing::error!("the driver does not answer; systemd will start the coordinator anew"),
+        }
+        tokio::time::sleep(limit / 4).await;
+    }
+}
+
 /// Why the coordinator does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -214,7 +234,9 @@ impl App {
         tracing::info!(agents = %agent_address, operators = %operator_address, epoch, "ready");
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let watching = watch(driver.clone());
         let failed = tokio::select! {
+            () = watching => None,
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = &mut driver_task => Some(ended),

@@ -50,9 +50,9 @@ impl App {
         }
     }
 
-    /// An app under this runtime.
-    pub fn of_kind(name: &str, port: u16, kind: &str) -> Self {
-        Self { kind: kind.into(), ..Self::new(name, port) }
+    /// An app for hosts whose agent is root: it runs as a user of its own, under this runtime.
+    pub fn on_hosts(name: &str, port: u16, kind: &str) -> Self {
+        Self { kind: kind.into(), runtime: "    user: www-data\n".into(), ..Self::new(name, port) }
     }
 
     /// The spec's path, with the app configured by lines of `key=value`.

@@ -3,7 +3,7 @@
 //! A test reads as a sentence: `fleet::new().hosts(5).up()`, then `fleet.deploy(&app)`, `fleet.host(2).kill()`,
 //! `fleet.serves(...)`. Everything is torn down when the fleet goes out of scope.
 //!
-//! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] what is deployed on it; [`operator`] who uses the CLI.
+//! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] and [`prometheus`] what is deployed on it; [`operator`] who uses the CLI.
 //! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
 //! * [`hosts`] a fleet of containers in which systemd is PID 1, with the packages installed.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
@@ -19,6 +19,7 @@ pub mod http;
 pub mod needs;
 pub mod operator;
 pub mod programs;
+pub mod prometheus;
 pub mod run;
 pub mod wait;
 pub mod wire;

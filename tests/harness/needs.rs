@@ -43,6 +43,23 @@ pub fn programs(programs: &[Needed<'_>]) -> bool {
         || refuse(&format!("{} missing; apt-get install {}", missing.join(", "), packages.join(" ")))
 }
 
+/// The same for subcommands of cargo, which nobody installs unasked.
+///
+/// # Panics
+/// Under `CI`, instead of answering no.
+pub fn cargo(commands: &[&str]) -> bool {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let is_there = |command: &&&str| {
+        Command::new(&cargo).args([**command, "--version"]).output().is_ok_and(|it| it.status.success())
+    };
+    let missing: Vec<String> = commands
+        .iter()
+        .filter(|command| !is_there(command))
+        .map(|command| format!("cargo-{command}"))
+        .collect();
+    missing.is_empty() || refuse(&format!("cargo install --locked {}", missing.join(" ")))
+}
+
 fn refuse(why: &str) -> bool {
     assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI: {why}");
     skip(why);

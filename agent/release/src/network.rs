@@ -13,10 +13,13 @@ use windlass_proto::phase::Fault;
 pub struct Network {
     /// A lease was fresh when this was seen.
     pub contact: bool,
-    /// Interfaces that are up, the loopback aside.
+    /// Interfaces that somebody has set up, the loopback aside; a cable may be out all the same.
     pub up: BTreeSet<String>,
     /// Interfaces with a default route.
     pub default_routes: BTreeSet<String>,
+    /// Addresses of coordinators to which there is a route.
+    #[serde(default)]
+    pub routed: BTreeSet<String>,
 }
 
 /// Whose fault it is that no confirm came, and what speaks for it, as the end of a sentence; empty when nothing does.
@@ -40,7 +43,12 @@ pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Faul
         let what = format!("the default route over {routes} is gone");
         return (Fault::App, format!("the release probably broke this host's network: {what}"));
     }
-    (Fault::Transport, "this host's interfaces and default routes are as before the switch".to_owned())
+    let ways = lost(&before.routed, &during.routed);
+    if !ways.is_empty() {
+        let what = format!("there is no route to {ways} any more");
+        return (Fault::App, format!("the release probably broke this host's network: {what}"));
+    }
+    (Fault::Transport, "this host's interfaces and routes are as before the switch".to_owned())
 }
 
 #[cfg(test)]
@@ -49,18 +57,25 @@ mod tests {
 
     fn seen(contact: bool, up: &[&str], routes: &[&str]) -> Network {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Network { contact, up: set(up), default_routes: set(routes) }
+        Network { contact, up: set(up), default_routes: set(routes), routed: BTreeSet::new() }
     }
 
     #[test]
     fn what_changed_with_the_switch_is_the_releases_fault() {
         let well = seen(true, &["eth0", "eth1"], &["eth0"]);
+        let routed = |contact, to: &[&str]| {
+            let routed = to.iter().map(|name| (*name).to_owned()).collect();
+            Network { routed, ..seen(contact, &["eth0"], &["eth0"]) }
+        };
+        let known = routed(true, &["10.0.0.1", "10.0.0.2"]);
         for (before, during, fault, text) in [
             (None, None, Fault::Transport, ""),
             (Some(&well), None, Fault::Transport, ""),
             (Some(&seen(false, &["eth0"], &["eth0"])), Some(seen(false, &[], &[])), Fault::Transport, ""),
             (Some(&well), Some(seen(true, &["eth0"], &[])), Fault::Transport, "was heard"),
             (Some(&well), Some(seen(false, &["eth0", "eth1"], &["eth0"])), Fault::Transport, "as before"),
+            (Some(&known), Some(routed(false, &["10.0.0.1"])), Fault::App, "no route to 10.0.0.2"),
+            (Some(&known), Some(routed(false, &["10.0.0.1", "10.0.0.2"])), Fault::Transport, "as before"),
             (Some(&well), Some(seen(false, &["eth1"], &[])), Fault::App, "eth0 went down"),
             (Some(&well), Some(seen(false, &["eth0", "eth1"], &[])), Fault::App, "route over eth0 is gone"),
             (

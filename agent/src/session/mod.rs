@@ -32,6 +32,7 @@ use crate::enrol::{self, EnrolError};
 use crate::exchange::{FromSession, Published};
 use crate::identity::{Identity, Vault};
 use crate::layout::Layout;
+use crate::pulse::Pulse;
 
 /// Between two attempts to reach a coordinator. A coordinator that comes back waits 30 s for its hosts, so that the
 /// longest wait is well below that.
@@ -89,6 +90,8 @@ pub struct Link {
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     /// Ends the task.
     pub stop: CancellationToken,
+    /// Its progress while a session is open.
+    pub pulse: Pulse,
 }
 
 impl Link {

@@ -25,6 +25,7 @@ use windlass_release::BootTime;
 use super::reading::Reading;
 use super::{Link, LinkState, disk, inbound};
 use crate::exchange::{FromSession, Order, Published};
+use crate::pulse::Pulse;
 use crate::{clock, facts};
 
 /// Longest wait for the coordinator to answer the greeting.
@@ -129,6 +130,7 @@ pub(super) async fn run(
         seq: 0,
         last_lease: Instant::now(),
         disk: disk(&link.settings),
+        pulse: link.pulse.clone(),
     };
     session.hold(&mut link.published, down, &welcome).await
 }
@@ -195,6 +197,13 @@ struct Session {
     seq: u64,
     last_lease: Instant,
     disk: std::path::PathBuf,
+    pulse: Pulse,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.pulse.rest();
+    }
 }
 
 impl Session {
@@ -237,6 +246,7 @@ impl Session {
                     return broken(true, "no lease came, the link is half open");
                 }
                 _ = ticks.tick() => {
+                    self.pulse.beat();
                     self.beat();
                     all_sent = self.sent.catch_up(&published.borrow());
                 }

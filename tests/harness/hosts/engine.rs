@@ -51,6 +51,7 @@ impl Engine {
             ("dockerd", "docker.io"),
             ("debootstrap", "debootstrap"),
             ("iptables", "iptables"),
+            ("ip", "iproute2"),
         ];
         if !needs::root_and(&needed) {
             return None;

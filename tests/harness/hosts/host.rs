@@ -15,10 +15,11 @@ use crate::wait::until;
 /// Longest that a host may take to boot on a machine that is busy.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// What makes a container a host: systemd mounts, root has a network of its own.
-const LIKE_A_MACHINE: [&str; 11] = [
+/// What makes a container a host: systemd mounts, root has a network of its own and sees what others' processes have open.
+const LIKE_A_MACHINE: [&str; 12] = [
     "--cap-add=SYS_ADMIN",
     "--cap-add=NET_ADMIN",
+    "--cap-add=SYS_PTRACE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--cgroupns=host",
@@ -37,15 +38,15 @@ pub struct Host {
     pub name: String,
     /// Its address on the fleet's network.
     pub address: String,
-    pub(super) container: String,
-    pub(super) network: String,
+    /// Its container.
+    pub container: String,
 }
 
 impl Host {
     /// Creates and boots it.
     pub(super) fn boot(image: &str, name: &str, address: &str, network: &str, disk: Option<&Disk>) -> Self {
         let container = format!("{network}-{name}");
-        let host = Self { name: name.into(), address: address.into(), container, network: network.into() };
+        let host = Self { name: name.into(), address: address.into(), container };
         let mut run = vec!["run", "--detach", "--name", &host.container, "--hostname", name];
         run.extend(["--network", network, "--ip", address]);
         run.extend(LIKE_A_MACHINE);
@@ -118,14 +119,25 @@ impl Host {
         self.exec(&["dpkg", "--install", &file])
     }
 
-    /// Takes it off the network: nothing comes in or goes out.
+    /// Pulls its cable: nothing comes in or goes out, and its addresses stay as they are.
     pub fn cut_off(&self) {
-        docker(&["network", "disconnect", &self.network, &self.container]).expect(0);
+        self.cable("down");
     }
 
-    /// Puts it back.
+    /// Puts the cable back.
     pub fn reconnect(&self) {
-        docker(&["network", "connect", "--ip", &self.address, &self.network, &self.container]).expect(0);
+        self.cable("up");
+    }
+
+    fn cable(&self, state: &str) {
+        let number = self.exec(&["cat", "/sys/class/net/eth0/iflink"]).expect(0).stdout;
+        let all = std::fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().path());
+        let is_other_end = |path: &std::path::PathBuf| {
+            std::fs::read_to_string(path.join("ifindex")).is_ok_and(|index| index.trim() == number.trim())
+        };
+        let other_end = all.into_iter().find(is_other_end).unwrap();
+        let name = other_end.file_name().unwrap().to_str().unwrap();
+        run(Command::new("ip").args(["link", "set", "dev", name, state])).expect(0);
     }
 
     /// What it sends to `other` is lost on the way; what comes from there arrives.

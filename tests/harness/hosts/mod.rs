@@ -29,11 +29,12 @@ use packages::deb;
 pub struct Order {
     hosts: u32,
     disk: Option<u32>,
+    allow_root: bool,
 }
 
 /// A fleet of three hosts and a coordinator's host, unless told otherwise.
 pub const fn new() -> Order {
-    Order { hosts: 3, disk: None }
+    Order { hosts: 3, disk: None, allow_root: false }
 }
 
 impl Order {
@@ -49,8 +50,17 @@ impl Order {
         Self { disk: Some(mib), ..self }
     }
 
+    /// Hosts let releases run as root.
+    #[must_use]
+    pub const fn allow_root(self) -> Self {
+        Self { allow_root: true, ..self }
+    }
+
     /// Boots the hosts; nothing is installed yet.
     pub fn boot(self) -> Option<Fleet> {
+        if !packages::can_be_made() {
+            return None;
+        }
         let engine = Engine::start()?;
         // The cgroups, the memory and the processor are one machine's: one fleet at a time.
         let turn = File::create(std::env::temp_dir().join("windlass-tests.hosts.lock")).unwrap();
@@ -79,7 +89,16 @@ impl Order {
         measured(&format!("boot of {} hosts", all.len()), begun.elapsed());
         let operator =
             Operator { config: dir.path().join("config.toml"), cli: packages::cli(&dir.path().join("cli")) };
-        Some(Fleet { operator, all, disks, dir, _network: network, _engine: engine, _turn: turn })
+        Some(Fleet {
+            operator,
+            allow_root: self.allow_root,
+            all,
+            disks,
+            dir,
+            _network: network,
+            _engine: engine,
+            _turn: turn,
+        })
     }
 
     /// Boots the hosts and makes a fleet of them, as the README says it.
@@ -139,6 +158,7 @@ impl Drop for Network {
 #[derive(Debug)]
 pub struct Fleet {
     operator: Operator,
+    allow_root: bool,
     all: Vec<Host>,
     // In the order in which they have to go.
     _network: Network,
@@ -230,9 +250,8 @@ impl Fleet {
         let token = self.windlass(&["token", "create", "--label", "role=app"]).expect(0).stdout;
         let coordinator = format!("{}:7443", self.coordinator().address);
         let key = self.author_key();
-        // Where containers may not trace, as in many a CI, an agent there sees what root's processes run and no others'.
-        let enrol =
-            ["windlass-agent", "enrol", "--coordinator", &coordinator, "--author-key", &key, "--allow-root"];
+        let mut enrol = vec!["windlass-agent", "enrol", "--coordinator", &coordinator, "--author-key", &key];
+        enrol.extend(self.allow_root.then_some("--allow-root"));
         host.feed(&token, &enrol).expect(0);
         self.connected(&host.name);
     }

@@ -5,11 +5,20 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use crate::needs;
 use crate::programs::root;
 use crate::run::{run, run_within};
 
 /// Longest that a release build may take.
 const BUILD: Duration = Duration::from_secs(1800);
+
+/// Whether they are there or can be made; says why not.
+///
+/// # Panics
+/// Under `CI`, instead of answering no.
+pub fn can_be_made() -> bool {
+    std::env::var_os("WINDLASS_PACKAGES").is_some() || needs::cargo(&["deb", "generate-rpm"])
+}
 
 /// The .deb of `windlass`, `windlass-agent` or `windlass-coordinator`: from `WINDLASS_PACKAGES`, a directory, where that is
 /// set; else made anew when programs or packaging have changed.
