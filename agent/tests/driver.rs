@@ -199,7 +199,9 @@ impl Agent {
         let stop = CancellationToken::new();
         let (stopped, store_of) = (stop.clone(), store);
         runtime.spawn(async move {
-            Driver::new(ledger, left, yard, orders_rx, found_rx, published_tx).run(Default::default(), stopped).await;
+            Driver::new(ledger, left, yard, orders_rx, found_rx, published_tx)
+                .run(Default::default(), stopped)
+                .await;
         });
         drop(guard);
         Self { runtime, orders, published, store: store_of, stop }

@@ -133,7 +133,11 @@ struct Running {
 }
 
 fn start(path: &Path) -> Result<Running, ShimError> {
-    nix::unistd::setsid().map_err(|e| ShimError::Detach("begin a session", e.into()))?;
+    match nix::unistd::setsid() {
+        // systemd has begun one for it.
+        Err(Errno::EPERM) if nix::unistd::getsid(None) == Ok(nix::unistd::getpid()) => {}
+        begun => drop(begun.map_err(|e| ShimError::Detach("begin a session", e.into()))?),
+    }
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own))
         .map_err(|e| ShimError::Detach("become the subreaper", e.into()))?;
