@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 fn attested(fleet: &Fleet, pid: &str) {
     until(&format!("process {pid} is attested"), LIMIT, || {
         let row = fleet.versions("web").remove("host-1")?;
-        (row["attested"]["ok"] == true && row["attested"]["pid"].to_string() == pid).then_some(())
+        (row["attested"]["ok"] == true && row["attested"]["pid"].as_u64() == pid.parse().ok()).then_some(())
     });
 }
 
