@@ -22,7 +22,7 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
     default_service = "org.freedesktop.systemd1",
     default_path = "/org/freedesktop/systemd1"
 )]
-trait Manager {
+trait Systemd {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
@@ -106,7 +106,7 @@ enum Verb {
 /// Has systemd read its units again, and starts one; returns when it runs.
 pub async fn start(unit: &str, within: Duration) -> Result<(), BusError> {
     let connection = Connection::system().await?;
-    let manager = ManagerProxy::new(&connection).await?;
+    let manager = SystemdProxy::new(&connection).await?;
     answered(unit, ANSWER_DEADLINE, async {
         manager.reload().await?;
         // Of a former failure; there mostly is none.
@@ -122,7 +122,7 @@ pub async fn start(unit: &str, within: Duration) -> Result<(), BusError> {
 /// Stops a unit, which takes as long as its grace time; one that systemd does not know is stopped.
 pub async fn stop(unit: &str, grace: Duration) -> Result<(), BusError> {
     let connection = Connection::system().await?;
-    let manager = ManagerProxy::new(&connection).await?;
+    let manager = SystemdProxy::new(&connection).await?;
     let stopping = job(&manager, async || manager.stop_unit(unit, "replace").await);
     match answered(unit, grace + STOP_MARGIN, stopping).await {
         Err(BusError::Bus(zbus::Error::MethodError(name, ..))) if name.as_str() == NO_SUCH_UNIT => Ok(()),
@@ -138,7 +138,7 @@ pub async fn start_transient(
     at_most: Duration,
 ) -> Result<(), BusError> {
     let connection = Connection::system().await?;
-    let manager = ManagerProxy::new(&connection).await?;
+    let manager = SystemdProxy::new(&connection).await?;
     let micros = u64::try_from(at_most.as_micros()).unwrap_or(u64::MAX);
     let program = command.first().map_or("", String::as_str);
     let properties = [
@@ -157,7 +157,7 @@ pub async fn start_transient(
 /// How often systemd has started a unit again by itself.
 pub async fn restarts(unit: &str) -> Result<u32, BusError> {
     let connection = Connection::system().await?;
-    let manager = ManagerProxy::new(&connection).await?;
+    let manager = SystemdProxy::new(&connection).await?;
     answered(unit, ANSWER_DEADLINE, async { service(&connection, &manager, unit).await?.n_restarts().await })
         .await
 }
@@ -173,7 +173,7 @@ async fn answered<T>(
 
 /// Begins a job and waits for its end. systemd tells ends only to those who subscribed before the beginning.
 async fn job(
-    manager: &ManagerProxy<'_>,
+    manager: &SystemdProxy<'_>,
     begin: impl AsyncFnOnce() -> zbus::Result<OwnedObjectPath>,
 ) -> zbus::Result<String> {
     manager.subscribe().await?;
@@ -190,7 +190,7 @@ async fn job(
 
 async fn finished(
     connection: &Connection,
-    manager: &ManagerProxy<'_>,
+    manager: &SystemdProxy<'_>,
     verb: Verb,
     unit: &str,
     result: String,
@@ -215,7 +215,7 @@ async fn finished(
 
 async fn service<'a>(
     connection: &'a Connection,
-    manager: &ManagerProxy<'_>,
+    manager: &SystemdProxy<'_>,
     unit: &str,
 ) -> zbus::Result<ServiceProxy<'a>> {
     let path = manager.get_unit(unit).await?;

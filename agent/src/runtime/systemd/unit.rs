@@ -82,16 +82,16 @@ pub fn text(order: &Order, maker: &Maker<'_>) -> String {
     line(&mut text, "KillMode", "mixed");
     line(&mut text, "Restart", "on-failure");
     line(&mut text, "RestartSec", "1");
-    text + &common(maker)
+    text + &needs(maker)
 }
 
 /// A unit of the bundle's own, with what the agent needs of it on top.
 pub fn own(file: String, maker: &Maker<'_>) -> Unit {
-    Unit { file, more: Some(format!("# Written by windlass-agent.\n[Service]\n{}", common(maker))) }
+    Unit { file, more: Some(format!("# Written by windlass-agent.\n[Service]\n{}", needs(maker))) }
 }
 
 /// What the agent needs of every unit. The environment is in a file of its own: anybody may read units.
-fn common(maker: &Maker<'_>) -> String {
+fn needs(maker: &Maker<'_>) -> String {
     let mut text = String::new();
     let path = |path: &Path| escape_specifiers(&path.to_string_lossy());
     line(&mut text, "EnvironmentFile", &path(&maker.run.join("environment")));
