@@ -261,6 +261,11 @@ impl Machine {
         let old = self.state.confirmed.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
         self.blame_more(&format!("and the way back to {old} failed: {reason}"));
         self.quarantine();
+        self.take_out_of_service();
+    }
+
+    /// Nothing of the app is in traffic, and nothing runs.
+    pub(crate) fn take_out_of_service(&mut self) {
         self.ask(Effect::StopProbes);
         self.ask(Effect::Withdraw);
         if let Some(release) = self.state.current.clone() {

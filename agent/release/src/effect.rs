@@ -132,6 +132,42 @@ pub enum Lane {
     Host,
 }
 
+/// The names stand once, so that whoever goes through all effects by name forgets none.
+macro_rules! names {
+    ($($variant:ident => $name:literal,)*) => {
+        impl Effect {
+            /// The names of all effects.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Short name for logs.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name,)* }
+            }
+        }
+    };
+}
+
+names! {
+    Stage => "stage",
+    CancelStage => "cancel_stage",
+    Drain => "drain",
+    Undrain => "undrain",
+    Stop => "stop",
+    Switch => "switch",
+    Start => "start",
+    Adopt => "adopt",
+    Probe => "probe",
+    StopProbes => "stop_probes",
+    Smoke => "smoke",
+    Withdraw => "withdraw",
+    Admit => "admit",
+    Hook => "hook",
+    Redial => "redial",
+    WriteConfirmed => "write_confirmed",
+    FreezeEvidence => "freeze_evidence",
+    Prune => "prune",
+}
+
 impl Effect {
     /// Where the effect runs.
     pub const fn lane(&self) -> Lane {
@@ -154,29 +190,5 @@ impl Effect {
                 | Self::Smoke { .. }
                 | Self::Admit { .. }
         )
-    }
-
-    /// Short name for logs.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Stage { .. } => "stage",
-            Self::CancelStage { .. } => "cancel_stage",
-            Self::Drain { .. } => "drain",
-            Self::Undrain { .. } => "undrain",
-            Self::Stop { .. } => "stop",
-            Self::Switch { .. } => "switch",
-            Self::Start { .. } => "start",
-            Self::Adopt { .. } => "adopt",
-            Self::Probe { .. } => "probe",
-            Self::StopProbes => "stop_probes",
-            Self::Smoke { .. } => "smoke",
-            Self::Withdraw => "withdraw",
-            Self::Admit { .. } => "admit",
-            Self::Hook { .. } => "hook",
-            Self::Redial => "redial",
-            Self::WriteConfirmed { .. } => "write_confirmed",
-            Self::FreezeEvidence { .. } => "freeze_evidence",
-            Self::Prune { .. } => "prune",
-        }
     }
 }

@@ -1,4 +1,8 @@
 //! After a crash the same phase again, by asking for its effects again; after a reboot the old release.
+//!
+//! The record of a step is the record of intent of all that the step asks for. What is answered has its outcome in the
+//! record of the answer's step, and so has what was asked with it, for a lane does one thing after the other. What nobody
+//! answers has no record of its own: it is asked for again here until the phase is left.
 
 use windlass_proto::phase::Fault;
 
@@ -22,9 +26,15 @@ impl Machine {
             | Progress::Staged
             | Progress::Confirmed
             | Progress::Reverted
-            | Progress::Failed => self.resume_service(),
+            | Progress::Failed => {
+                self.resume_service();
+                if self.state.is_settled() {
+                    self.prune();
+                }
+            }
             Progress::Quarantined => {
-                self.ask(Effect::WriteConfirmed { release: self.state.confirmed.clone() })
+                self.ask(Effect::WriteConfirmed { release: self.state.confirmed.clone() });
+                self.take_out_of_service();
             }
             Progress::Reverting { .. } => self.revert_again(),
             Progress::Undraining { attempt, .. } => {
@@ -64,6 +74,9 @@ impl Machine {
     /// The confirmed release's links and process, in case any of them was lost while nobody looked.
     fn resume_service(&mut self) {
         self.ask(Effect::WriteConfirmed { release: self.state.confirmed.clone() });
+        if matches!(self.state.supervision, Supervision::Stopping | Supervision::Waiting { .. }) {
+            self.ask(Effect::Withdraw);
+        }
         self.resume_supervision();
     }
 
@@ -78,7 +91,7 @@ impl Machine {
     fn revert_again(&mut self) {
         let Progress::Reverting { step, .. } = self.state.progress else { return };
         match step {
-            RevertStep::Waiting { .. } => {}
+            RevertStep::Waiting { .. } => self.ask(Effect::Withdraw),
             RevertStep::Switching => self.revert_switch(),
             // The link is back. Starting adopts what runs already.
             RevertStep::Admitting => {

@@ -197,7 +197,9 @@ fn must_come_to_rest(host: &mut Host) {
     host.crash(false);
     host.exhaust();
     assert!(is_at_rest(host.phase()), "{}", host.phase());
-    if !matches!(host.phase(), Phase::Quarantined) {
+    if matches!(host.phase(), Phase::Quarantined) {
+        assert_eq!((host.running, host.in_traffic), (None, false), "out of service: {:?}", host.state);
+    } else {
         let wanted = host.state.current.as_ref().map(|release| release.digest.as_bytes()[0]);
         assert_eq!((host.running, host.link), (wanted, wanted), "{}: {:?}", host.phase(), host.state);
         assert_eq!(host.confirmed_link, wanted);
@@ -259,7 +261,7 @@ fn killed_at_every_point_it_ends_on_one_release() {
     for weather in weathers {
         for reboot in [false, true] {
             for steps in 0..60 {
-                for effects in 0..4 {
+                for effects in 0..6 {
                     let mut host = Host::on(1);
                     host.weather = weather.clone();
                     host.crash_in = Some(Crash { steps, effects, reboot });
@@ -294,4 +296,29 @@ fn killed_at_every_point_it_ends_on_one_release() {
         }
     }
     assert!(points > 500, "{points} points");
+}
+
+/// Nothing runs and nothing is in traffic in quarantine, whatever of the way there was not done when the agent died.
+#[test]
+fn killed_at_every_point_on_the_way_into_quarantine_it_is_out_of_service() {
+    let weather = Weather { not_ready: vec![2], no_startup: vec![1], ..Weather::default() };
+    let mut points = 0;
+    for steps in 0..80 {
+        for effects in 0..6 {
+            let mut host = Host::on(1);
+            host.must(Event::Assign(assign(2, 2)));
+            host.settle();
+            host.permit(2);
+            host.weather = weather.clone();
+            host.crash_in = Some(Crash { steps, effects, reboot: false });
+            host.settle();
+            if !host.crashed {
+                continue;
+            }
+            points += 1;
+            assert_eq!(host.phase(), Phase::Quarantined, "after {steps} steps and {effects} effects");
+            assert_eq!((host.running, host.in_traffic), (None, false), "{steps} steps, {effects} effects");
+        }
+    }
+    assert!(points > 50, "{points} points");
 }

@@ -218,12 +218,12 @@ impl Host {
         assert_eq!(serde_json::from_str::<State>(&json).unwrap(), next.state);
         self.state = next.state;
         let mut left = next.effects.len();
+        let dies = self.crash_in.take_if(|crash| crash.steps == 0);
         if let Some(crash) = &mut self.crash_in {
-            if crash.steps == 0 {
-                left = left.min(crash.effects);
-            } else {
-                crash.steps -= 1;
-            }
+            crash.steps -= 1;
+        }
+        if let Some(crash) = dies {
+            left = left.min(crash.effects);
         }
         let turn = self.state.turn;
         // Cancelled, but perhaps too late.
@@ -237,9 +237,8 @@ impl Host {
         for effect in next.effects.into_iter().take(left) {
             self.perform(turn, effect);
         }
-        if let Some(crash) = self.crash_in.filter(|crash| crash.steps == 0 && !self.crashed) {
+        if let Some(crash) = dies {
             self.crashed = true;
-            self.crash_in = None;
             self.crash(crash.reboot);
         }
         Ok(())
