@@ -21,6 +21,7 @@ use crate::dispatch::Yard;
 use crate::driver::Driver;
 use crate::enrol::EnrolError;
 use crate::exchange::Published;
+use crate::failpoint;
 use crate::file::FileError;
 use crate::hook::runner::{HookRunner, ShimRunner};
 use crate::hook::unit::UnitRunner;
@@ -130,6 +131,7 @@ pub fn run(settings: Settings) -> Result<(), AppError> {
         .enable_all()
         .build()
         .map_err(AppError::Threads)?;
+    let _armed = failpoint::arm();
     // Spawned, so that the main future lives on the heap of a worker that may block in place.
     let ended = runtime.block_on(async { tokio::spawn(App::build_and_run(settings)).await });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -17,6 +17,7 @@ use windlass_proto::release::ReleaseRef;
 use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
 
 use crate::backoff::Backoff;
+use crate::failpoint::{self, Performed};
 use crate::held;
 use crate::hook::Stops;
 use crate::perform::{Brief, Host, Outcome, Teller, chain};
@@ -94,6 +95,8 @@ pub struct Lanes {
     watcher: Option<AbortOnDropHandle<()>>,
     transcripts: Arc<Transcripts>,
     keep: Arc<Mutex<Vec<Digest>>>,
+    /// What the app's next record is the first after.
+    pub performed: Performed,
 }
 
 #[derive(Debug)]
@@ -122,6 +125,7 @@ impl Lanes {
             watcher: None,
             transcripts: Arc::default(),
             keep: Arc::default(),
+            performed: Performed::default(),
         }
     }
 
@@ -134,17 +138,20 @@ impl Lanes {
         }
         let mut in_order = Vec::new();
         for effect in effects {
-            tracing::debug!(app = %self.app, turn = state.turn, effect = effect.name(), "effect begins");
+            let name = effect.name();
+            tracing::debug!(app = %self.app, turn = state.turn, effect = name, "effect begins");
             match effect {
-                Effect::Stage { op, release } => self.stage(state, op, release),
-                Effect::CancelStage { op } => {
+                Effect::Stage { op, release } => self.stage(name, state, op, release),
+                Effect::CancelStage { op } => self.at_once(name, |this| {
                     // It is not dropped: it has a half-written directory to remove.
-                    if let Some(job) = self.staging.as_ref().filter(|job| job.op == op) {
+                    if let Some(job) = this.staging.as_ref().filter(|job| job.op == op) {
                         job.cancel.cancel();
                     }
+                }),
+                Effect::Probe { release, checks } => {
+                    self.at_once(name, |this| this.probe(state.probe_turn, release, checks));
                 }
-                Effect::Probe { release, checks } => self.probe(state.probe_turn, release, checks),
-                Effect::StopProbes => self.probing = None,
+                Effect::StopProbes => self.at_once(name, |this| this.probing = None),
                 // The driver's.
                 Effect::Redial => {}
                 other => {
@@ -159,6 +166,12 @@ impl Lanes {
         if !in_order.is_empty() {
             self.begin(state, in_order, contact);
         }
+    }
+
+    fn at_once(&mut self, effect: &'static str, work: impl FnOnce(&mut Self)) {
+        failpoint::before(effect);
+        work(self);
+        self.performed.after(effect);
     }
 
     /// Performs effects in order, after what is still being done has ended or noticed that it is cancelled.
@@ -177,6 +190,7 @@ impl Lanes {
         let before = self.job.take().map(|job| job.task);
         let (host, found, cancelled) =
             (self.yard.host.clone(), self.yard.found.clone(), stops.cancel.clone());
+        let unanswered = self.performed.clone();
         let task = tokio::spawn(async move {
             if let Some(before) = before {
                 // A panic in there was told by the runtime; what it leaves undone has a deadline in the machine.
@@ -184,12 +198,16 @@ impl Lanes {
             }
             // How the step's effect went is told when the hooks after it have passed.
             let mut answer = None;
+            let performed = Performed::default();
             for effect in effects {
+                let name = effect.name();
+                failpoint::before(name);
                 let outcome = if is_cancellable(&effect) {
                     cancelled.run_until_cancelled(host.perform(&brief, effect)).await.flatten()
                 } else {
                     host.perform(&brief, effect).await
                 };
+                performed.after(name);
                 if let Some(outcome) = outcome {
                     let goes_on = matches!(&outcome.event, Event::Done { done, .. } if done.goes_on());
                     answer = Some(outcome);
@@ -199,8 +217,10 @@ impl Lanes {
                 }
             }
             if let Some(outcome) = answer {
-                let finding = Finding::Outcome(outcome);
+                let finding = Finding::Outcome(Outcome { performed, ..outcome });
                 let _ = found.send(Found { app: brief.app.clone(), finding }).await;
+            } else {
+                unanswered.add(&performed);
             }
         });
         self.job = Some(Job { turn: state.turn, stops, task });
@@ -214,8 +234,8 @@ impl Lanes {
             let exit = exited(&run, &process).await;
             let how = exit.as_ref().map_or_else(|| "it vanished".to_owned(), |exit| in_words(Some(exit)));
             tracing::warn!(%app, pid = process.app.pid, how, "app ended");
-            let outcome = Outcome { event: Event::AppExited { turn, how }, process: None };
-            let _ = found.send(Found { app, finding: Finding::Outcome(outcome) }).await;
+            let finding = Finding::Outcome(Event::AppExited { turn, how }.into());
+            let _ = found.send(Found { app, finding }).await;
         })));
     }
 
@@ -233,10 +253,7 @@ impl Lanes {
             let target = Target { host: host.context.clone(), launch: Launch::clone(&launch) };
             let wrap = move |sight| {
                 let finding = match sight {
-                    Sight::Health(health) => {
-                        let event = Event::Health { turn, health };
-                        Finding::Outcome(Outcome { event, process: None })
-                    }
+                    Sight::Health(health) => Finding::Outcome(Event::Health { turn, health }.into()),
                     Sight::Detail(text) => Finding::Detail(text),
                 };
                 Found { app: app.clone(), finding }
@@ -246,7 +263,7 @@ impl Lanes {
         })));
     }
 
-    fn stage(&mut self, state: &State, op: OpId, release: ReleaseRef) {
+    fn stage(&mut self, name: &'static str, state: &State, op: OpId, release: ReleaseRef) {
         let order = Order {
             op: op.clone(),
             release: release.clone(),
@@ -263,7 +280,8 @@ impl Lanes {
                 let _ = before.task.await;
             }
             let Ok(_slot) = yard.slots.clone().acquire_owned().await else { return };
-            let _ = yard.found.send(staging(&order, Staging::Started)).await;
+            failpoint::before(name);
+            let _ = yard.found.send(staging(&order, Staging::Started, Performed::default())).await;
             let news = match stage(yard.clone(), order.clone(), cancelled.clone()).await {
                 Ok(()) => Staging::Done,
                 Err(error) => {
@@ -271,8 +289,10 @@ impl Lanes {
                     Staging::Failed { fault: error.fault(), reason: error.reason() }
                 }
             };
+            let performed = Performed::default();
+            performed.after(name);
             if !cancelled.is_cancelled() {
-                let _ = yard.found.send(staging(&order, news)).await;
+                let _ = yard.found.send(staging(&order, news, performed)).await;
             }
         });
         self.staging = Some(StageJob { op, cancel, task: AbortOnDropHandle::new(task) });
@@ -297,9 +317,9 @@ const fn is_cancellable(effect: &Effect) -> bool {
     matches!(effect, Effect::Drain { .. } | Effect::Stop { .. } | Effect::Smoke { .. })
 }
 
-fn staging(order: &Order, news: Staging) -> Found {
+fn staging(order: &Order, news: Staging, performed: Performed) -> Found {
     let event = Event::Staging { op: order.op.clone(), news };
-    let finding = Finding::Outcome(Outcome { event, process: None });
+    let finding = Finding::Outcome(Outcome { performed, ..event.into() });
     Found { app: order.release.app.clone(), finding }
 }
 

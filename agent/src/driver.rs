@@ -18,6 +18,7 @@ use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Order, Published};
+use crate::failpoint;
 use crate::network;
 use crate::perform::chain;
 use crate::pulse::Pulse;
@@ -131,6 +132,9 @@ impl Driver {
                 self.tell(&app, text);
             }
             Input::Found(Found { app, finding: Finding::Outcome(outcome) }) => {
+                if let Some(app) = self.apps.get(&app) {
+                    app.lanes.performed.add(&outcome.performed);
+                }
                 let stepped = self.step(&app, outcome.event);
                 if let (true, Some(process), Some(app)) = (stepped, outcome.process, self.apps.get_mut(&app))
                 {
@@ -276,6 +280,7 @@ impl Driver {
             }
             tracing::error!(app = %name, error, phase = %after, "step taken although it cannot be made durable");
         }
+        app.lanes.performed.recorded();
         if before != after {
             tracing::info!(app = %name, from = %before, phase = %after, event = shown, "phase");
             app.detail.clear();
@@ -291,7 +296,10 @@ impl Driver {
             // Nobody waits for the row, and nothing depends on it.
             drop(tokio::task::spawn_blocking(move || host.remember(vec![Change::Ended(row)])));
         }
-        self.publish(name, redial);
+        if redial {
+            self.redial(name);
+        }
+        self.publish(name);
         true
     }
 
@@ -300,6 +308,7 @@ impl Driver {
     fn point_confirmed(&self, name: &AppName, effects: &[Effect]) {
         for effect in effects {
             let Effect::WriteConfirmed { release } = effect else { continue };
+            failpoint::before(effect.name());
             let pointed =
                 tokio::task::block_in_place(|| self.yard.host.point_confirmed(name, release.as_ref()));
             if let Err(error) = pointed {
@@ -321,7 +330,16 @@ impl Driver {
         });
     }
 
-    fn publish(&self, name: &AppName, redial: bool) {
+    fn redial(&self, name: &AppName) {
+        let effect = Effect::Redial.name();
+        failpoint::before(effect);
+        self.published.send_modify(|published| published.redials += 1);
+        if let Some(app) = self.apps.get(name) {
+            app.lanes.performed.after(effect);
+        }
+    }
+
+    fn publish(&self, name: &AppName) {
         let Some(app) = self.apps.get(name) else { return };
         let observed = tokio::task::block_in_place(|| self.yard.host.observe(&app.state));
         let mut status = status(&app.state, observed);
@@ -332,7 +350,6 @@ impl Driver {
         self.published.send_modify(|published| {
             published.apps.insert(name.clone(), Arc::new(status));
             published.highest_epoch = highest_epoch;
-            published.redials += u64::from(redial);
         });
     }
 

@@ -9,11 +9,14 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD};
 
+use crate::failpoint::{self, Barrier};
+
 /// Points a symlink somewhere else in one step: temporary link, rename, fsync of the directory.
 pub fn replace_link(link: &Path, target: &Path) -> io::Result<()> {
     let temp = temporary(link);
     let _ = std::fs::remove_file(&temp);
     std::os::unix::fs::symlink(target, &temp)?;
+    failpoint::at(Barrier::LinkMade);
     rename(&temp, link).inspect_err(|_| {
         let _ = std::fs::remove_file(&temp);
     })
@@ -22,6 +25,7 @@ pub fn replace_link(link: &Path, target: &Path) -> io::Result<()> {
 /// Renames within or between directories and syncs the directory that got the entry.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     rustix::fs::renameat(CWD, from, CWD, to)?;
+    failpoint::at(Barrier::Renamed);
     sync_parent(to)
 }
 

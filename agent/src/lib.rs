@@ -27,6 +27,7 @@
 //! * [`restore_links`]: `current` at boot, without an agent.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay.
+//! * [`failpoint`]: where tests kill the agent; nothing but in a build for them.
 //! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
@@ -48,6 +49,7 @@ pub mod enrol;
 pub mod evidence;
 pub mod exchange;
 pub mod facts;
+pub mod failpoint;
 pub mod file;
 pub mod held;
 pub mod hook;

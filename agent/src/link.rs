@@ -10,6 +10,7 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
 use windlass_proto::time::Timestamp;
 
+use crate::failpoint::{self, Barrier};
 use crate::layout::Layout;
 use crate::{ballast, durable};
 
@@ -94,6 +95,7 @@ pub fn set_confirmed(
         crate::file::replace(&mark, time.as_bytes(), 0o444).map_err(|error| error.source)
     })
     .map_err(io_error("write", &mark))?;
+    failpoint::at(Barrier::ConfirmMarked);
     let link = layout.confirmed(app);
     let target = Path::new("releases").join(digest.hex());
     ballast::with(layout, || durable::replace_link(&link, &target)).map_err(io_error("replace", &link))

@@ -8,6 +8,7 @@ use windlass_proto::id::AppName;
 use windlass_proto::time::Timestamp;
 
 use crate::durable;
+use crate::failpoint::{self, Barrier};
 use crate::layout::Layout;
 use crate::shim::log::former;
 use crate::shim::order::RunDir;
@@ -46,6 +47,7 @@ pub fn to_prune(
 pub fn prune(layout: &Layout, app: &AppName, digests: &[Digest]) -> io::Result<()> {
     for digest in digests {
         durable::discard(&layout.release(app, digest), &layout.trash())?;
+        failpoint::at(Barrier::PruneDiscarded);
         tracing::info!(%app, %digest, "release pruned");
     }
     Ok(())

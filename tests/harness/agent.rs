@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::fleet::{Fleet, Host, kill_hard};
@@ -20,6 +20,8 @@ pub struct Ways {
     pub variables: Vec<(String, String)>,
     /// A program and its arguments that run a command, as `ip netns exec NAME`.
     pub within: Vec<String>,
+    /// This program instead of the one that ran.
+    pub program: Option<PathBuf>,
 }
 
 /// A program in the test's hands; killed when it goes out of scope.
@@ -41,6 +43,9 @@ impl Taken {
         kill_hard(pid);
         let mut line: Vec<String> = line;
         change(&mut line);
+        if let Some(program) = &ways.program {
+            line[0] = program.to_str().unwrap().to_owned();
+        }
         let child = spawn(&line, &dir, &log, &ways);
         Self { line, dir, log, ways, child }
     }
@@ -56,6 +61,11 @@ impl Taken {
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(&self.line, &self.dir, &self.log, &self.ways);
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Its process.

@@ -22,7 +22,7 @@ pub fn directory() -> &'static Path {
             .min()
             .flatten();
         if oldest.is_none_or(|oldest| oldest < newest_source()) {
-            build(&directory);
+            build(&directory, &["--bins", "--examples"]);
         }
         directory
     })
@@ -38,23 +38,29 @@ pub fn fixture_app() -> PathBuf {
     directory().join("examples/fixture-app")
 }
 
+/// The agent in a build with failpoints, up to date. It has the dependencies of the other programs, so that building it
+/// takes little more than the agent itself.
+pub fn agent_with_failpoints() -> PathBuf {
+    let agent = directory().join("examples/agent-with-failpoints");
+    if modified(&agent).is_none_or(|built| built < newest_source()) {
+        build(
+            directory(),
+            &["--example", "agent-with-failpoints", "--features", "windlass-tests/failpoints"],
+        );
+    }
+    agent
+}
+
 /// The workspace's directory.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn build(directory: &Path) {
+fn build(directory: &Path, what: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.current_dir(root()).args([
-        "build",
-        "--locked",
-        "--workspace",
-        "--bins",
-        "--examples",
-        "--target-dir",
-    ]);
-    build.arg(directory.parent().unwrap());
+    build.current_dir(root()).args(["build", "--locked", "--workspace"]).args(what);
+    build.arg("--target-dir").arg(directory.parent().unwrap());
     if directory.ends_with("release") {
         build.arg("--release");
     }

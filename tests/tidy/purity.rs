@@ -64,26 +64,19 @@ fn sled_is_reached_in_the_store_files_only() {
     report("sled outside the store", &findings);
 }
 
-#[test]
-fn aws_lc_is_the_only_crypto_provider() {
-    // Cargo.lock also lists what is never built, so cargo is asked what is.
+/// What cargo says is built, one package a line. Cargo.lock also lists what never is.
+fn tree(args: &[&str]) -> String {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut tree = std::process::Command::new(cargo);
-    tree.args([
-        "tree",
-        "--workspace",
-        "--locked",
-        "--offline",
-        "--edges",
-        "all",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]);
-    let output = tree.current_dir(root()).output().unwrap();
+    tree.args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--format", "{p}"]);
+    let output = tree.args(args).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn aws_lc_is_the_only_crypto_provider() {
+    let text = tree(&["--edges", "all"]);
     let banned = ["ring ", "openssl ", "openssl-sys ", "native-tls ", "ed25519-dalek "];
     let found: Vec<String> = text
         .lines()
@@ -91,6 +84,13 @@ fn aws_lc_is_the_only_crypto_provider() {
         .map(str::to_owned)
         .collect();
     report("banned crates in the tree", &found);
+}
+
+#[test]
+fn failpoints_are_in_no_program_unless_asked_for() {
+    let has_them = |args: &[&str]| tree(args).lines().any(|line| line.starts_with("fail "));
+    assert!(!has_them(&[]), "crate fail is built without the feature");
+    assert!(has_them(&["--features", "windlass-agent/failpoints"]), "the feature has another name now");
 }
 
 #[test]

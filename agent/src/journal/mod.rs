@@ -20,6 +20,8 @@ pub use record::{Change, Latest};
 use record::{Link, Record};
 use segment::{FIRST, SEGMENT, Scan};
 
+use crate::failpoint::{self, Barrier};
+
 /// A journal that cannot be used, or a record that it cannot take.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -207,7 +209,9 @@ impl Journal {
     /// Writes and syncs. Any failure is final.
     fn write(&mut self, segment: usize, offset: usize, bytes: &[u8]) -> Result<(), JournalError> {
         let file = &self.files[segment];
-        file.write_all_at(bytes, offset as u64).and_then(|()| file.sync_data()).map_err(|source| {
+        let written = file.write_all_at(bytes, offset as u64);
+        failpoint::at(Barrier::JournalWritten);
+        written.and_then(|()| file.sync_data()).map_err(|source| {
             self.poisoned = true;
             JournalError::Io { path: self.paths[segment].clone(), source }
         })

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use windlass_proto::phase::HookName;
 use windlass_release::Event;
 
-use super::{Brief, Host, Outcome};
+use super::{Brief, Host};
 use crate::dispatch::{Finding, Found};
 use crate::hook::{Call, HookError};
 use crate::runtime::Launch;
@@ -23,7 +23,7 @@ impl Host {
         let Some(operation) = brief.operation.clone() else { return Ok(()) };
         let told = |running: bool| {
             let event = Event::Hook { turn: brief.turn, running: running.then_some(hook) };
-            let finding = Finding::Outcome(Outcome { event, process: None });
+            let finding = Finding::Outcome(event.into());
             let found = Found { app: brief.app.clone(), finding };
             async move { drop(brief.teller.found.send(found).await) }.boxed()
         };

@@ -1,5 +1,6 @@
 //! The effects on what runs: each one idempotent, bounded in time, and answered by an event.
 
+mod brief;
 mod hooks;
 mod on_disk;
 
@@ -8,29 +9,29 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
 use windlass_proto::phase::{Attestation, Fault};
 use windlass_proto::release::ReleaseRef;
-use windlass_release::{Done, Effect, Event, Observed, Operation, State};
+use windlass_release::{Done, Effect, Event, Observed, State};
 
+pub use self::brief::{Brief, Outcome, Teller};
 use crate::attest;
-use crate::dispatch::{Finding, Found};
 use crate::drain::{self, DrainEnd};
 use crate::evidence;
+use crate::failpoint::{self, Barrier};
 use crate::held::{self, HeldError};
 use crate::hook::ledger::Ledger;
 use crate::hook::runner::HookRunner;
-use crate::hook::{self, HookError, Stops};
+use crate::hook::{self, HookError};
 use crate::layout::Layout;
 use crate::link::{self, LinkError};
-use crate::probe::{self, Target, Transcripts};
+use crate::probe::{self, Target};
 use crate::runtime::process::in_words;
 use crate::runtime::{HostContext, Launch, RuntimeError, Runtimes};
-use crate::shim::order::{RunDir, Started};
+use crate::shim::order::RunDir;
 use crate::store::SharedStore;
 use crate::traffic::{Driver, TrafficError};
 
@@ -59,59 +60,6 @@ pub struct Host {
     /// How applications get traffic.
     pub traffic: Driver,
     launches: Mutex<BTreeMap<Digest, Arc<Launch>>>,
-}
-
-/// What an effect came to.
-#[derive(Debug)]
-pub struct Outcome {
-    /// For the machine.
-    pub event: Event,
-    /// The process to watch from now on.
-    pub process: Option<Box<Started>>,
-}
-
-/// Takes words for people while an effect is at work.
-#[derive(Debug, Clone)]
-pub struct Teller {
-    /// Of this app.
-    pub app: AppName,
-    /// To the driver.
-    pub found: mpsc::Sender<Found>,
-}
-
-impl Teller {
-    /// Passes the words on; drops them where the driver is busy, for newer ones follow.
-    fn tell(&self, words: String) {
-        let _ = self.found.try_send(Found { app: self.app.clone(), finding: Finding::Detail(words) });
-    }
-}
-
-/// What the effects of one step have in common.
-#[derive(Debug, Clone)]
-pub struct Brief {
-    /// The app.
-    pub app: AppName,
-    /// The step's turn.
-    pub turn: u64,
-    /// The operation at hand.
-    pub operation: Option<Operation>,
-    /// How hooks are told to end before their time.
-    pub stops: Stops,
-    /// The contact with the coordinator, in words.
-    pub contact: String,
-    /// For words about what is being done.
-    pub teller: Teller,
-    /// The app's last probe checks.
-    pub transcripts: Arc<Transcripts>,
-    /// What retention must leave, as the newest state has it.
-    pub keep: Arc<Mutex<Vec<Digest>>>,
-}
-
-impl Brief {
-    /// Where the operation at hand goes.
-    fn to(&self) -> Option<ReleaseRef> {
-        self.operation.as_ref().map(|operation| operation.to.clone())
-    }
 }
 
 /// Why an effect did not work.
@@ -209,7 +157,7 @@ impl Host {
         let answered = effect.is_answered() || matches!(effect, Effect::Hook { must_pass: true, .. });
         let failed = |fault, reason| {
             let event = Event::Failed { turn, fault, reason };
-            answered.then_some(Outcome { event, process: None })
+            answered.then(|| Outcome::from(event))
         };
         match timeout(limit, self.try_perform(brief, effect)).await {
             Ok(Ok(outcome)) => outcome,
@@ -256,7 +204,7 @@ impl Host {
         effect: Effect,
     ) -> Result<Option<Outcome>, Failure> {
         let turn = brief.turn;
-        let done = |done| Ok(Some(Outcome { event: Event::Done { turn, done }, process: None }));
+        let done = |done| Ok(Some(Outcome::from(Event::Done { turn, done })));
         match effect {
             Effect::Drain { release } => {
                 // Before anything is taken out: what is to come must still be what was staged.
@@ -268,6 +216,7 @@ impl Host {
                 let started = self.runtimes.of(&launch.spec.runtime).find(&launch.run);
                 let told = |words| brief.teller.tell(words);
                 self.traffic.take_out(&self.context, &brief.app, &launch.run).await?;
+                failpoint::at(Barrier::DrainBegun);
                 match drain::drain(&self.context, &launch, started.as_ref(), told).await {
                     DrainEnd::Drained(drained) => done(Done::Drained(drained)),
                     DrainEnd::TimedOut(drained) => done(Done::DrainTimedOut(drained)),
@@ -297,7 +246,7 @@ impl Host {
                 let launch = self.loaded(release).await?;
                 let process = self.runtimes.of(&launch.spec.runtime).start(&launch).await?;
                 let process = process.map(Box::new);
-                Ok(Some(Outcome { event: Event::Done { turn, done: Done::Started }, process }))
+                Ok(Some(Outcome { process, ..Event::Done { turn, done: Done::Started }.into() }))
             }
             Effect::Adopt { release } => {
                 let launch = self.loaded(release).await?;
@@ -364,10 +313,11 @@ fn adopt(runtime: &dyn crate::runtime::Runtime, launch: &Launch, turn: u64) -> O
     let is_static = !launch.spec.runtime.has_process();
     let found = runtime.find(&launch.run).filter(|found| found.release.digest == launch.release.digest);
     if is_static || found.is_some() {
-        return Outcome { event: Event::Done { turn, done: Done::Adopted }, process: found.map(Box::new) };
+        let process = found.map(Box::new);
+        return Outcome { process, ..Event::Done { turn, done: Done::Adopted }.into() };
     }
     let exit = launch.run.read_started().and_then(|started| launch.run.read_exited(&started.mark));
-    Outcome { event: Event::AppExited { turn, how: in_words(exit.as_ref()) }, process: None }
+    Event::AppExited { turn, how: in_words(exit.as_ref()) }.into()
 }
 
 /// An error and its causes in one sentence.

@@ -12,6 +12,7 @@ use windlass_proto::release::ReleaseRef;
 use super::{Brief, Failure, Host, chain};
 use crate::clock;
 use crate::evidence::{self, Scene};
+use crate::failpoint::{self, Barrier};
 use crate::held;
 use crate::hook;
 use crate::link::{self, LinkError};
@@ -105,6 +106,7 @@ impl Host {
             });
             let bytes = items.iter().map(|item| item.text.len() as u64).sum();
             evidence::keep(&host.layout.evidence(), &op, &items)?;
+            failpoint::at(Barrier::EvidenceWritten);
             let row = EvidenceRow { op: op.clone(), at: clock::wall(), file: format!("{op}.json"), bytes };
             host.remember(vec![Change::Frozen { app: brief.app, row }]);
             Ok::<_, crate::file::FileError>(())

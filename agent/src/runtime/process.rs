@@ -15,6 +15,7 @@ use windlass_proto::spec::Runtime as RuntimeSpec;
 
 use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill};
+use crate::failpoint::{self, Barrier};
 use crate::pidfd::PidFd;
 use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
 use crate::{clock, file, processes, sockets};
@@ -82,6 +83,7 @@ pub(crate) async fn spawn(shim: &Path, run: &RunDir, order: &Order) -> Result<St
         .stderr(Stdio::null())
         .spawn()
         .map_err(shim_error)?;
+    failpoint::at(Barrier::ShimSpawned);
     let mut answer = Vec::new();
     let mut stdout = first.stdout.take();
     let talk = async {

@@ -20,6 +20,7 @@ use super::sources::Sources;
 use super::unpack::{UnpackError, Unpacking};
 use crate::config::HostPolicy;
 use crate::durable;
+use crate::failpoint::{self, Barrier};
 use crate::held::{self, HeldError};
 use crate::layout::{ENVELOPE, Layout, TREE};
 
@@ -284,7 +285,9 @@ impl Stager {
         let staging = self.layout.staging_of(&order.op);
         let mark = staging.join(remains::FETCHING);
         std::fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
+        failpoint::at(Barrier::StageUnpacked);
         durable::sync_filesystem(&staging).map_err(io_error("sync", &staging))?;
+        failpoint::at(Barrier::StageSynced);
         let release = self.layout.release(app, digest);
         durable::rename(&staging, &release).map_err(io_error("create", &release))?;
         if let Err(error) = remains::drop_of(&self.layout, app) {
