@@ -362,10 +362,11 @@ fn without_a_lease_nothing_is_taken_out() {
     let one = place.good(1);
     let agent = Agent::start(&place);
     agent.deploy(&place, 1, &one);
-    agent.kill();
     let two = place.good(2);
-    let agent = Agent::start(&place);
     agent.assign(2, &two, |_| {});
+    agent.until_phase(2, Phase::Staged);
+    agent.kill();
+    let agent = Agent::start(&place);
     agent.until_phase(2, Phase::Staged);
     agent.say(Order::Permit { op: op(2), epoch: 1, ttl: Span::secs(30) });
     agent.say(Order::Assign(Box::new(Assign {

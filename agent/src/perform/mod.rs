@@ -161,6 +161,8 @@ impl Host {
         };
         match timeout(limit, self.try_perform(brief, effect)).await {
             Ok(Ok(outcome)) => outcome,
+            // Only the agent's own end cancels its threads: what came of the effect, the next one finds out.
+            Ok(Err(Failure::Thread(error))) if error.is_cancelled() => None,
             Ok(Err(failure)) => {
                 let reason = chain(&failure);
                 tracing::warn!(app = %brief.app, effect = name, reason, "effect failed");
