@@ -6,6 +6,7 @@
 //! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] and [`prometheus`] what is deployed on it; [`operator`] who uses the CLI.
 //! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
 //! * [`hosts`] a fleet of containers in which systemd is PID 1, with the packages installed.
+//! * [`properties`] what must hold of a host whatever was done to it.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
 //! * [`needs`] what a test needs of the machine; [`skip`] says that it is not there.
 
@@ -20,6 +21,7 @@ pub mod needs;
 pub mod operator;
 pub mod programs;
 pub mod prometheus;
+pub mod properties;
 pub mod run;
 pub mod wait;
 pub mod wire;
