@@ -6,4 +6,5 @@ mod packages;
 mod power;
 mod six;
 mod story;
+mod strain;
 mod units;

@@ -29,7 +29,7 @@ use crate::file::FileError;
 use crate::perform::chain;
 use crate::runtime::process::in_words;
 use crate::runtime::surroundings::{Prepared, Surroundings};
-use crate::runtime::{HostContext, Launch, RuntimeError};
+use crate::runtime::{HostContext, Launch, RuntimeError, data};
 use crate::shim::ends::Output;
 use crate::shim::order::{Order, RunDir};
 
@@ -316,6 +316,8 @@ impl Call {
     fn order(&self, command: &Hook) -> Result<Order, RuntimeError> {
         let Prepared { program, args } = Prepared::new(&self.host, &self.launch, &command.run)?;
         let Surroundings { mut env, user } = Surroundings::new(&self.host, &self.launch)?;
+        // The hooks of an application's first release come before its first start.
+        data::prepare(&self.launch.data, user)?;
         let former = self.operation.from.as_ref().map(|from| from.version.to_string()).unwrap_or_default();
         for (name, value) in [
             ("WINDLASS_HOOK", self.hook.to_string()),

@@ -17,10 +17,14 @@ use crate::held;
 use crate::hook;
 use crate::link::{self, LinkError};
 use crate::retain::{self, Candidate};
+use crate::runtime::systemd;
 use crate::store::{Change, EvidenceRow};
 
 /// Longest that freezing evidence may hold a revert up.
 const EVIDENCE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long systemd is asked about restarts; the way back waits for it.
+const RESTARTS_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Host {
     /// Moves `current`. A release is read in full before it is linked, unless the drain did that a moment ago.
@@ -85,10 +89,13 @@ impl Host {
     pub(super) async fn freeze(self: &Arc<Self>, brief: &Brief, op: OpId, release: Digest) {
         let (host, brief) = (self.clone(), brief.clone());
         let app = brief.app.clone();
+        let run = self.run_dir(&app);
+        let restarts = timeout(RESTARTS_DEADLINE, systemd::restarts(&run)).await.ok().flatten();
+        let restarts = restarts.filter(|count| *count > 0);
         let frozen = spawn_blocking(move || {
             let reason = brief.operation.as_ref().map(|operation| operation.reason.clone());
-            let notes = reason.into_iter().filter(|reason| !reason.is_empty()).collect();
-            let run = host.run_dir(&brief.app);
+            let mut notes: Vec<String> = reason.into_iter().filter(|reason| !reason.is_empty()).collect();
+            notes.extend(restarts.map(|count| format!("systemd has started it again {count} times")));
             let hooks = hook::evidence(&run, &op);
             let operation = brief.operation.as_ref();
             let specs = operation.and_then(|operation| Some((operation.from.as_ref()?, &operation.to)));

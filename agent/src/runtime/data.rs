@@ -14,7 +14,7 @@ const MODE: u32 = 0o750;
 /// Makes the directory, or gives it to the user that the application has become. What lies in it is the application's
 /// affair. The directory above belongs to the agent, so that the application cannot put a link in its place; an
 /// administrator can, to another disk.
-pub(super) fn prepare(dir: &Path, user: Option<UserIds>) -> Result<(), FileError> {
+pub fn prepare(dir: &Path, user: Option<UserIds>) -> Result<(), FileError> {
     match DirBuilder::new().mode(MODE).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(at("create directory", dir)(error));

@@ -1,6 +1,6 @@
 //! What runs an application: the narrow interface that the driver knows, and the runtimes behind it.
 
-mod data;
+pub mod data;
 pub mod kill;
 pub mod process;
 pub mod statik;

@@ -24,7 +24,7 @@ use self::unit::{Maker, Unit};
 use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill, process};
 use crate::file::{self, FileError};
-use crate::shim::order::{Order, RunDir, Started};
+use crate::shim::order::{Keeper, Order, RunDir, Started};
 
 /// Where units lie that the next boot shall not see.
 const UNITS: &str = "/run/systemd/system";
@@ -180,6 +180,12 @@ impl Runtime for SystemdRuntime {
     fn find(&self, run: &RunDir) -> Option<Started> {
         process::find(run)
     }
+}
+
+/// How often systemd has started an application again by itself, where it is systemd that keeps it.
+pub async fn restarts(run: &RunDir) -> Option<u32> {
+    let Keeper::Unit { name, .. } = run.read_started()?.keeper else { return None };
+    bus::restarts(&name).await.ok()
 }
 
 /// Stops a unit: its own stop signal, and after its grace time SIGKILL to all that is left.
