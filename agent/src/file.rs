@@ -24,7 +24,7 @@ pub fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> F
 }
 
 /// Room for small writes in a directory on a full disk, see [`keep_reserve`].
-const RESERVE: &str = ".reserve";
+pub const RESERVE: &str = ".reserve";
 const RESERVE_BYTES: usize = 256 * 1024;
 
 /// Puts room aside in a directory, so that [`replace`] works there once more when the disk is full: going back to the

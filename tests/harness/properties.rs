@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use windlass_agent::control::{self, AgentStatus, Question};
+use windlass_agent::file::RESERVE;
 use windlass_agent::held;
 use windlass_agent::inspect::AppInspection;
 use windlass_agent::layout::Layout;
@@ -234,8 +235,9 @@ impl<'a> Properties<'a> {
         let dirs = [self.layout.app(app), self.layout.app_run(app), self.layout.run_app(app)];
         let held = held::digests(&self.layout, app).into_iter().map(|held| self.layout.release(app, &held));
         for dir in dirs.into_iter().chain([self.layout.releases(app)]).chain(held) {
-            let hidden =
-                names(&dir).into_iter().filter(|name| name.starts_with('.') || name.ends_with(".tmp"));
+            let temporary =
+                |name: &String| name.starts_with('.') && name != RESERVE || name.ends_with(".tmp");
+            let hidden = names(&dir).into_iter().filter(temporary);
             broken.extend(hidden.map(|name| format!("P10 {app}: {} left behind", dir.join(name).display())));
         }
         for dir in [self.layout.staging(), self.layout.trash()] {

@@ -33,6 +33,8 @@ pub(crate) enum Story {
     Resumes,
     FailsProbes,
     AbortedStaging,
+    /// It succeeds, and the staging of another one was aborted before.
+    FollowsAbort,
     AbortedDraining,
     AbortedVerifying,
 }
@@ -51,11 +53,12 @@ impl fmt::Display for Runtime {
 }
 
 impl Story {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Succeeds,
         Self::Resumes,
         Self::FailsProbes,
         Self::AbortedStaging,
+        Self::FollowsAbort,
         Self::AbortedDraining,
         Self::AbortedVerifying,
     ];
@@ -73,7 +76,7 @@ impl Story {
     /// Where the host must end, killed or not.
     pub(crate) const fn end(self) -> Phase {
         match self {
-            Self::Succeeds | Self::Resumes => Phase::Confirmed,
+            Self::Succeeds | Self::Resumes | Self::FollowsAbort => Phase::Confirmed,
             Self::FailsProbes | Self::AbortedVerifying => Phase::Reverted,
             Self::AbortedStaging => Phase::Idle,
             Self::AbortedDraining => Phase::Failed,
@@ -88,6 +91,7 @@ impl fmt::Display for Story {
             Self::Resumes => "resumes",
             Self::FailsProbes => "fails probes",
             Self::AbortedStaging => "aborted staging",
+            Self::FollowsAbort => "follows abort",
             Self::AbortedDraining => "aborted draining",
             Self::AbortedVerifying => "aborted verifying",
         })
@@ -137,6 +141,8 @@ pub(crate) struct Field {
     /// What is confirmed.
     version: String,
     deployments: u32,
+    /// Long enough to be aborted meanwhile.
+    drains_slowly: bool,
     points: tempfile::TempDir,
 }
 
@@ -153,10 +159,33 @@ impl Field {
         };
         let agent = Agent::take(&fleet, 1, ways);
         let app = App::new("web", free_port(1));
-        let mut field = Self { agent, fleet, runtime, app, version: String::new(), deployments: 0, points };
+        let mut field = Self {
+            agent,
+            fleet,
+            runtime,
+            app,
+            version: String::new(),
+            deployments: 0,
+            drains_slowly: false,
+            points,
+        };
         let first = field.deploy(Story::Succeeds, &[]);
         assert_eq!(first.violations, [""; 0], "the first deployment");
         field
+    }
+
+    /// Has on the host what the story begins with. How it drains is up to the release that is drained.
+    pub(crate) fn prepare(&mut self, story: Story) {
+        let slowly = story == Story::AbortedDraining;
+        if slowly != self.drains_slowly {
+            self.drains_slowly = slowly;
+            let seen = self.deploy(Story::Succeeds, &[]);
+            assert_eq!(seen.violations, [""; 0], "in preparation");
+        }
+        if story == Story::FollowsAbort {
+            let seen = self.deploy(Story::AbortedStaging, &[]);
+            assert_eq!(seen.violations, [""; 0], "in preparation");
+        }
     }
 
     /// Deploys the next release as the story goes; the agent is killed at the first of these points, the agent after that
@@ -310,7 +339,7 @@ impl Field {
             Story::AbortedVerifying => "5s",
             _ => "100ms",
         };
-        let drain = if story == Story::AbortedDraining { "delay: 2s, " } else { "" };
+        let drain = if self.drains_slowly { "delay: 2s, " } else { "" };
         let spec = format!(
             "apiVersion: windlass/v1
 app: web

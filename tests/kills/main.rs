@@ -29,6 +29,7 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
     for runtime in Runtime::ALL {
         let mut field = Field::new(runtime);
         for story in Story::ALL {
+            field.prepare(story);
             let first = (story == Story::Resumes).then(|| Kill::at(ON_THE_WAY));
             let first: Vec<Kill> = first.into_iter().collect();
             let undisturbed = field.deploy(story, &first);
@@ -37,6 +38,7 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
                 reached.insert(kill.point.clone());
                 let cell = Cell { point: kill.point.clone(), runtime, story };
                 let all: Vec<Kill> = first.iter().cloned().chain([kill]).collect();
+                field.prepare(story);
                 let seen = field.deploy(story, &all);
                 matrix.add(cell, first.len() + 1, seen);
             }
