@@ -161,15 +161,19 @@ impl App {
             .map_err(AppError::Policy)?;
         let storage = storage::open(&layout, SystemTime::now())
             .map_err(|source| AppError::Storage { path: settings.state_dir.clone(), source })?;
+        let problems = storage.problems();
+        for problem in &problems {
+            tracing::error!(problem, "this host is not as it should be");
+        }
         let vault = Vault::open(&layout.identity()).map_err(AppError::Identity)?;
         let (ledger, left) = Ledger::open(storage.journal, &storage.recovered, &layout, boot_id.clone());
 
         let stop = CancellationToken::new();
         let (orders_in, orders) = mpsc::channel(ORDERS);
         let (found_in, found) = mpsc::channel(FINDINGS);
-        let (publish, published) = watch::channel(Published::default());
+        let (publish, published) = watch::channel(Published { problems, ..Published::default() });
         let context = HostContext::new(&settings);
-        let traffic = settings.traffic.clone();
+        let (traffic, retention) = (settings.traffic.clone(), settings.retention);
         let link = Link {
             settings: Arc::new(settings),
             layout: layout.clone(),
@@ -191,11 +195,20 @@ impl App {
         };
         let store = storage.store.store;
         let yard = Yard {
-            host: Arc::new(Host::new(layout.clone(), context, runtimes, hooks, traffic, Arc::clone(&store))),
+            host: Arc::new(Host::new(
+                layout.clone(),
+                context,
+                runtimes,
+                hooks,
+                traffic,
+                Arc::clone(&store),
+                retention,
+            )),
             stager: Arc::new(stager),
             uplink: Arc::new(bulk.clone()),
             slots: Arc::new(Semaphore::new(STAGINGS)),
             found: found_in,
+            safe_mode: storage.safe_mode.map(Arc::from),
         };
         let control = Control::bind(Sources {
             layout,

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
+use windlass_proto::id::AppName;
 
 use crate::config::Settings;
 use crate::control::{self, ControlError};
 use crate::inspect::{inspect_text, releases_text};
 use crate::layout::Layout;
 use crate::log::LogFormat;
+use crate::pin;
 use crate::restore_links::restore_links;
 use crate::runtime::HostContext;
 use crate::runtime::systemd::record;
@@ -61,6 +63,10 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Keep a release on this host until it is unpinned, whatever retention says.
+    Pin(PinArgs),
+    /// Let retention have a release that was pinned.
+    Unpin(PinArgs),
     /// Stop every application this host runs. The agent must not be running.
     StopApps {
         /// The agent's configuration.
@@ -106,6 +112,18 @@ pub enum Verb {
     },
 }
 
+/// Which release.
+#[derive(Debug, clap::Args)]
+pub struct PinArgs {
+    /// The application.
+    pub app: AppName,
+    /// The release: its version, or its digest or the beginning of it, as `windlass-agent releases` prints them.
+    pub release: String,
+    /// The agent's state directory.
+    #[arg(long, default_value = "/var/lib/windlass")]
+    pub state_dir: PathBuf,
+}
+
 impl Args {
     /// Does what the command line says.
     pub fn run(self) -> ExitCode {
@@ -127,6 +145,8 @@ impl Args {
             Verb::Inspect { state_dir, json } => {
                 show(&state_dir, json, control::inspection_of, |apps| inspect_text(apps))
             }
+            Verb::Pin(args) => pin(&args, true),
+            Verb::Unpin(args) => pin(&args, false),
             Verb::StopApps { config } => on_host(&config, |layout, _| {
                 stop_apps(layout).map(|count| tracing::info!(count, "applications stopped"))
             }),
@@ -143,6 +163,34 @@ impl Args {
             Verb::Shim { order, detached, answer } => crate::shim::run(&order, detached, answer.as_deref()),
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is the verb's output")]
+fn pin(PinArgs { app, release, state_dir }: &PinArgs, pinned: bool) -> ExitCode {
+    let layout = match layout_in(state_dir) {
+        Ok(layout) => layout,
+        Err(error) => return fail(&*error, 1),
+    };
+    match pin::set(&layout, app, release, pinned) {
+        Ok(row) => {
+            let verb = if pinned { "pinned" } else { "unpinned" };
+            println!("{verb} {}", row.release);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Names of the paths in a state directory that is there. The run directory is looked at through `current` only where the
+/// agent says where it is; the default is the host's.
+fn layout_in(state_dir: &Path) -> Result<Layout, Box<dyn Error>> {
+    if !state_dir.is_dir() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(
+            crate::file::at("read state directory (another: --state-dir DIR)", state_dir)(missing).into()
+        );
+    }
+    Ok(Layout::new(state_dir, "/run/windlass")?)
 }
 
 /// Does something on the host that a configuration describes.
@@ -171,17 +219,9 @@ fn show<T: Serialize>(
     ask: impl Fn(&Layout) -> Result<T, ControlError>,
     text: impl Fn(&T) -> String,
 ) -> ExitCode {
-    if !state_dir.is_dir() {
-        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return fail(
-            &crate::file::at("read state directory (another: --state-dir DIR)", state_dir)(missing),
-            1,
-        );
-    }
-    // The run directory is looked at through `current` only where the agent says where it is; the default is the host's.
-    let layout = match Layout::new(state_dir, "/run/windlass") {
+    let layout = match layout_in(state_dir) {
         Ok(layout) => layout,
-        Err(error) => return fail(&error, 1),
+        Err(error) => return fail(&*error, 1),
     };
     match ask(&layout) {
         Ok(answer) if json => {

@@ -82,6 +82,8 @@ pub struct Yard {
     pub slots: Arc<Semaphore>,
     /// To the driver.
     pub found: mpsc::Sender<Found>,
+    /// Why no release is taken, where that is so.
+    pub safe_mode: Option<Arc<str>>,
 }
 
 /// The lanes of one app.
@@ -95,6 +97,7 @@ pub struct Lanes {
     watcher: Option<AbortOnDropHandle<()>>,
     transcripts: Arc<Transcripts>,
     keep: Arc<Mutex<Vec<Digest>>>,
+    sweeping: Option<JoinHandle<()>>,
     /// What the app's next record is the first after.
     pub performed: Performed,
 }
@@ -125,6 +128,7 @@ impl Lanes {
             watcher: None,
             transcripts: Arc::default(),
             keep: Arc::default(),
+            sweeping: None,
             performed: Performed::default(),
         }
     }
@@ -298,8 +302,21 @@ impl Lanes {
         self.staging = Some(StageJob { op, cancel, task: AbortOnDropHandle::new(task) });
     }
 
+    /// Removes what need not stay, beside whatever else is done; an app at rest has nothing else to do.
+    pub fn sweep(&mut self) {
+        if self.sweeping.as_ref().is_some_and(|sweeping| !sweeping.is_finished()) {
+            return;
+        }
+        let (host, app, keep) = (self.yard.host.clone(), self.app.clone(), self.keep.clone());
+        self.sweeping = Some(tokio::task::spawn_blocking(move || host.prune(&app, &keep)));
+    }
+
     /// Lets what must not be left half done come to its end.
     pub async fn finish(mut self) {
+        if let Some(sweeping) = self.sweeping.take() {
+            // It has told of its failures.
+            let _ = sweeping.await;
+        }
         self.staging = None;
         self.probing = None;
         self.watcher = None;
@@ -325,6 +342,9 @@ fn staging(order: &Order, news: Staging, performed: Performed) -> Found {
 
 /// Stages a release, over as many connections as it takes.
 async fn stage(yard: Yard, order: Order, cancel: CancellationToken) -> Result<(), StageError> {
+    if let Some(reason) = yard.safe_mode {
+        return Err(StageError::SafeMode(reason.to_string()));
+    }
     let begun = Instant::now();
     let mut attempt = 0;
     loop {

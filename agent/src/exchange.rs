@@ -74,4 +74,20 @@ pub struct Published {
     /// Rises when the session is to be closed and a new one dialled. The session compares with the value it saw when it
     /// began to dial.
     pub redials: u64,
+    /// What is wrong with the host itself, each in a sentence.
+    pub problems: Vec<String>,
+}
+
+/// Most problems that are kept; the first ones are the causes of the others.
+const PROBLEMS: usize = 8;
+
+impl Published {
+    /// Adds what is wrong with the host, until the agent ends; says whether it is new.
+    pub fn add_problem(&mut self, problem: &str) -> bool {
+        let is_new = self.problems.len() < PROBLEMS && !self.problems.iter().any(|known| known == problem);
+        if is_new {
+            self.problems.push(problem.to_owned());
+        }
+        is_new
+    }
 }

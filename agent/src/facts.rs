@@ -5,8 +5,8 @@ use std::path::Path;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use windlass_proto::rpc::Facts;
 
-/// Reads the host's facts. `state_dir` says which disk is meant.
-pub fn read(state_dir: &Path) -> Facts {
+/// Reads the host's facts. `state_dir` says which disk is meant; `problems` are what else is to be known.
+pub fn read(state_dir: &Path, problems: &[String]) -> Facts {
     let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kinds);
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
@@ -16,6 +16,7 @@ pub fn read(state_dir: &Path) -> Facts {
         disk_free_bytes: free_bytes(state_dir),
         kernel: System::kernel_version().unwrap_or_default(),
         os: System::long_os_version().unwrap_or_default(),
+        problems: problems.to_vec(),
     }
 }
 
@@ -30,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_host_has_a_processor_memory_and_a_disk() {
-        let facts = read(Path::new("/"));
+        let facts = read(Path::new("/"), &[]);
         assert!(facts.cpus > 0 && facts.memory_bytes > 0 && facts.disk_free_bytes > 0);
         assert!(!facts.kernel.is_empty());
     }

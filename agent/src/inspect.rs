@@ -12,6 +12,7 @@ use crate::held;
 use crate::journal::Latest;
 use crate::layout::Layout;
 use crate::link;
+use crate::pin;
 use crate::store::{EvidenceRow, HistoryRow, ReleaseRow, ReleaseStore, StoreError};
 
 /// An app and the releases of it that this host holds.
@@ -27,6 +28,8 @@ pub struct AppReleases {
     pub problem: String,
     /// Its releases, newest counter first.
     pub releases: Vec<ReleaseRow>,
+    /// Those that somebody wants to stay.
+    pub pinned: Vec<Digest>,
 }
 
 /// All that this host keeps of an app.
@@ -73,7 +76,9 @@ pub fn releases(
         releases.sort_by(|one, other| {
             other.release.counter.cmp(&one.release.counter).then(other.staged_at.cmp(&one.staged_at))
         });
-        Ok(AppReleases { app, current, confirmed, problem, releases })
+        let digests = releases.iter().map(|row| row.release.digest);
+        let pinned = digests.filter(|digest| pin::is_pinned(&layout.release(&app, digest))).collect();
+        Ok(AppReleases { app, current, confirmed, problem, releases, pinned })
     })
     .collect()
 }
@@ -114,11 +119,12 @@ pub fn releases_text(apps: &[AppReleases]) -> String {
                 Some(_) => "was confirmed",
                 None => "never confirmed",
             };
+            let pinned = if app.pinned.contains(&row.release.digest) { ", pinned" } else { "" };
             let ReleaseRow { release, bytes, .. } = row;
             line(
                 &mut text,
                 format_args!(
-                    "{mark} {:<16} {:<16} {}  counter {:<6} {:>12} bytes  {confirmed}",
+                    "{mark} {:<16} {:<16} {}  counter {:<6} {:>12} bytes  {confirmed}{pinned}",
                     release.app,
                     release.version,
                     release.digest.short(),

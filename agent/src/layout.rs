@@ -99,6 +99,11 @@ impl Layout {
         self.state.join("ballast")
     }
 
+    /// Is there while no release is taken.
+    pub fn safe_mode(&self) -> PathBuf {
+        self.state().join("safe-mode")
+    }
+
     /// The socket by which the agent's other verbs ask the running agent.
     pub fn control_socket(&self) -> PathBuf {
         self.state.join("control.sock")

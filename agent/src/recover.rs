@@ -75,9 +75,9 @@ pub fn left(recovered: &Recovered, layout: &Layout, boot: &str) -> Vec<Left> {
             }
         }
     }
-    if let Some(Damage::Middle { .. }) = recovered.damage {
+    if let Some(damage) = &recovered.damage {
         for left in apps.values_mut() {
-            believe_link(layout, left);
+            believe_link(layout, left, damage);
         }
     }
     for app in held::apps(layout) {
@@ -86,20 +86,28 @@ pub fn left(recovered: &Recovered, layout: &Layout, boot: &str) -> Vec<Left> {
             apps.insert(app, Left { state, same_boot: false });
         }
     }
+    let damaged = matches!(recovered.damage, Some(Damage::Middle { .. }));
+    let held = if damaged { held::scan(layout) } else { Vec::new() };
     for left in apps.values_mut() {
-        let floor = recovered.latest.floors.get(&left.state.app).copied().unwrap_or(0);
-        left.state.counter = left.state.counter.max(floor);
+        let app = &left.state.app;
+        let floor = recovered.latest.floors.get(app).copied().unwrap_or(0);
+        // A lost record may have had a higher one, and what is here was taken.
+        let here = held.iter().filter(|row| row.release.app == *app).map(|row| row.release.counter).max();
+        left.state.counter = left.state.counter.max(floor).max(here.unwrap_or(0));
     }
     apps.into_values().collect()
 }
 
 /// Of a damaged journal the newest records may be missing. The `confirmed` link moves after its record, so where the two
-/// differ the link is newer: what was under way then is over.
-fn believe_link(layout: &Layout, left: &mut Left) {
+/// differ the link is newer: what was under way then is over. A torn tail is nothing that was acknowledged, and the link may
+/// be behind; unless it names what the journal does not know as confirmed, for then what is torn there was damaged later.
+fn believe_link(layout: &Layout, left: &mut Left, damage: &Damage) {
     let state = &left.state;
     let Some(linked) = from_links(layout, &state.app) else { return };
-    let known = state.confirmed.as_ref().map(|release| release.digest);
-    if linked.confirmed.as_ref().map(|release| release.digest) == known {
+    let named = linked.confirmed.as_ref().map(|release| release.digest);
+    let may_be_behind = *damage == Damage::TornTail;
+    let known = state.confirmed.iter().chain(state.history.iter().filter(|_| may_be_behind));
+    if known.map(|release| Some(release.digest)).any(|known| known == named) {
         return;
     }
     tracing::error!(app = %state.app, "confirmed link is newer than the journal and is believed");
@@ -233,9 +241,18 @@ pub(crate) mod tests {
             State { epoch: 4, current: Some(one.clone()), confirmed: Some(one.clone()), ..State::new(app()) };
         let damage = Damage::Middle { path: "journal.0".into(), offset: 4096 };
         let left = open(&layout, recorded(&state, "boot-2"), Some(damage));
-        assert_eq!((left.state.confirmed.clone(), left.state.history.clone()), (Some(two), vec![one]));
+        assert_eq!(
+            (left.state.confirmed.clone(), left.state.history.clone()),
+            (Some(two.clone()), vec![one.clone()])
+        );
         assert_eq!((left.state.epoch, left.state.counter, left.state.phase()), (4, 9, Phase::Idle));
-        // Whole, the journal is the truth: the link is only behind.
+        // The last record was that of its confirmation, and was damaged since.
+        let left = open(&layout, recorded(&state, "boot-2"), Some(Damage::TornTail));
+        assert_eq!(left.state.confirmed, Some(two.clone()));
+        // Torn before it was acknowledged: the link is only behind, as it is with a whole journal.
+        let newer = State { confirmed: Some(one.clone()), history: vec![two.clone()], ..state.clone() };
+        let left = open(&layout, recorded(&newer, "boot-2"), Some(Damage::TornTail));
+        assert_eq!(left.state.confirmed, newer.confirmed);
         let left = open(&layout, recorded(&state, "boot-2"), None);
         assert_eq!(left.state.confirmed, state.confirmed);
     }

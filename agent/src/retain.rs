@@ -1,7 +1,11 @@
 //! Which releases stay on a host: judged by confirmed history only, so that failed releases never push a good one out.
+//!
+//! It happens when an operation ends and every now and then besides. Removing is a rename, which a full disk allows, and
+//! nothing waits for it.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
@@ -13,8 +17,22 @@ use crate::layout::Layout;
 use crate::shim::log::former;
 use crate::shim::order::RunDir;
 
-/// Confirmed releases kept besides those that must stay.
-pub const KEEP: usize = 3;
+/// Which releases of an application stay besides those that must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of those that were confirmed last.
+    pub keep: usize,
+    /// As long as they all take no more than so many bytes, as if no two shared a file.
+    pub max_bytes: Option<u64>,
+    /// Between two looks.
+    pub every: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep: 3, max_bytes: None, every: Duration::from_secs(600) }
+    }
+}
 
 /// A release as far as retention cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +41,37 @@ pub struct Candidate {
     pub digest: Digest,
     /// When it was confirmed last on this host, if ever.
     pub confirmed_at: Option<Timestamp>,
+    /// Whether somebody wants it to stay.
+    pub pinned: bool,
+    /// Its size.
+    pub bytes: u64,
 }
 
-/// Releases to prune. Never `current`, `confirmed`, the one confirmed before that, or any of `named` (what an operation
-/// under way names); beyond those the `keep` last confirmed ones stay.
+/// Releases to prune. Never `current`, `confirmed`, the one confirmed before that, a pinned one, or any of `named` (what an
+/// operation under way names); beyond those as [`Retention`] says, the newest first.
 pub fn to_prune(
     held: &[Candidate],
     current: Option<Digest>,
     confirmed: Option<Digest>,
     named: &[Digest],
-    keep: usize,
+    retention: Retention,
 ) -> Vec<Digest> {
-    let mut history: Vec<_> = held.iter().filter_map(|it| Some((it.confirmed_at?, it.digest))).collect();
-    history.sort_unstable_by(|one, other| other.cmp(one));
-    let before = history.iter().map(|(_, digest)| *digest).find(|digest| Some(*digest) != confirmed);
+    let mut history: Vec<&Candidate> = held.iter().filter(|it| it.confirmed_at.is_some()).collect();
+    history.sort_unstable_by_key(|it| std::cmp::Reverse((it.confirmed_at, it.digest)));
+    let before = history.iter().map(|it| it.digest).find(|digest| Some(*digest) != confirmed);
     let mut stays: BTreeSet<Digest> = named.iter().copied().collect();
     stays.extend(current.into_iter().chain(confirmed).chain(before));
-    stays.extend(history.iter().take(keep).map(|(_, digest)| *digest));
+    stays.extend(held.iter().filter(|it| it.pinned).map(|it| it.digest));
+    let must: u64 = held.iter().filter(|it| stays.contains(&it.digest)).map(|it| it.bytes).sum();
+    let mut room = retention.max_bytes.unwrap_or(u64::MAX).saturating_sub(must);
+    for it in history.into_iter().take(retention.keep) {
+        if stays.contains(&it.digest) {
+            continue;
+        }
+        let Some(left) = room.checked_sub(it.bytes) else { break };
+        room = left;
+        stays.insert(it.digest);
+    }
     held.iter().map(|it| it.digest).filter(|digest| !stays.contains(digest)).collect()
 }
 
@@ -107,23 +139,49 @@ mod tests {
         let candidate = |(number, at): &(u8, Option<i64>)| Candidate {
             digest: digest(*number),
             confirmed_at: at.map(Timestamp),
+            pinned: false,
+            bytes: 10,
         };
         items.iter().map(candidate).collect()
+    }
+
+    const fn keep(keep: usize) -> Retention {
+        Retention { keep, max_bytes: None, every: Duration::ZERO }
+    }
+
+    #[test]
+    fn what_is_pinned_stays_and_bytes_are_bounded() {
+        let mut held =
+            held(&[(1, Some(10)), (2, Some(20)), (3, Some(30)), (4, Some(40)), (5, None), (6, None)]);
+        let current = Some(digest(4));
+        let within = |held: &[Candidate], max| {
+            to_prune(held, current, current, &[], Retention { max_bytes: Some(max), ..keep(9) })
+        };
+        assert_eq!(within(&held, 40), [digest(5), digest(6)]);
+        assert_eq!(within(&held, 39), [digest(1), digest(5), digest(6)]);
+        assert_eq!(within(&held, 29), [digest(1), digest(2), digest(5), digest(6)]);
+        // The way back stays whatever it takes.
+        assert_eq!(within(&held, 0), [digest(1), digest(2), digest(5), digest(6)]);
+        held[4].pinned = true;
+        assert_eq!(within(&held, 0), [digest(1), digest(2), digest(6)]);
+        // An older one does not stay in place of a newer one that has no room.
+        held[1].bytes = 100;
+        assert_eq!(within(&held, 60), [digest(1), digest(2), digest(6)]);
     }
 
     #[test]
     fn failed_releases_do_not_count_and_go_first() {
         let held = held(&[(1, Some(10)), (2, Some(20)), (3, None), (4, None), (5, Some(30)), (6, Some(40))]);
-        let pruned = to_prune(&held, Some(digest(6)), Some(digest(6)), &[], 3);
+        let pruned = to_prune(&held, Some(digest(6)), Some(digest(6)), &[], keep(3));
         assert_eq!(pruned, [digest(1), digest(3), digest(4)]);
     }
 
     #[test]
     fn what_is_in_use_stays_whatever_keep_says() {
         let held = held(&[(1, Some(10)), (2, Some(20)), (3, None), (4, None)]);
-        assert_eq!(to_prune(&held, Some(digest(3)), Some(digest(2)), &[digest(4)], 0), []);
-        assert_eq!(to_prune(&held, Some(digest(1)), Some(digest(1)), &[], 0), [digest(3), digest(4)]);
-        assert_eq!(to_prune(&held, None, None, &[], 1), [digest(1), digest(3), digest(4)]);
+        assert_eq!(to_prune(&held, Some(digest(3)), Some(digest(2)), &[digest(4)], keep(0)), []);
+        assert_eq!(to_prune(&held, Some(digest(1)), Some(digest(1)), &[], keep(0)), [digest(3), digest(4)]);
+        assert_eq!(to_prune(&held, None, None, &[], keep(1)), [digest(1), digest(3), digest(4)]);
     }
 
     #[test]
@@ -149,13 +207,18 @@ mod tests {
         #[test]
         fn a_way_back_always_stays(
             times in proptest::collection::vec(proptest::option::of(0..100i64), 1..12),
-            current in 0..12u8, confirmed in 0..12u8, named in proptest::collection::vec(0..12u8, 0..3), keep in 0..5usize,
+            current in 0..12u8, confirmed in 0..12u8, named in proptest::collection::vec(0..12u8, 0..3), most in 0..5usize,
+            max_bytes in proptest::option::of(0..100u64), pinned in 0..12u8,
         ) {
             let items: Vec<_> = times.iter().enumerate().map(|(n, at)| (n as u8, *at)).collect();
-            let held = held(&items);
+            let mut held = held(&items);
+            for it in held.iter_mut().filter(|it| it.digest == digest(pinned)) {
+                it.pinned = true;
+            }
             let named: Vec<_> = named.into_iter().map(digest).collect();
-            let pruned = to_prune(&held, Some(digest(current)), Some(digest(confirmed)), &named, keep);
+            let pruned = to_prune(&held, Some(digest(current)), Some(digest(confirmed)), &named, Retention { max_bytes, ..keep(most) });
             prop_assert!(!pruned.contains(&digest(current)) && !pruned.contains(&digest(confirmed)));
+            prop_assert!(!pruned.contains(&digest(pinned)));
             prop_assert!(named.iter().all(|digest| !pruned.contains(digest)));
             let others = items.iter().filter(|(n, at)| *n != confirmed && at.is_some());
             let before = others.max_by_key(|(n, at)| (*at, *n));

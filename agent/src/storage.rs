@@ -1,13 +1,14 @@
 //! Brings up everything that the agent keeps on disk, in the order in which one part helps the next.
 
+use std::path::Path;
 use std::time::SystemTime;
 
-use crate::journal::{Journal, JournalError, Recovered};
+use crate::journal::{Damage, Journal, JournalError, Recovered};
 use crate::layout::{CreateError, Layout};
 use crate::retain;
 use crate::staging::remains;
-use crate::store::{self, Opened};
-use crate::{ballast, held};
+use crate::store::{self, Health, Opened};
+use crate::{ballast, file, held};
 
 /// What was brought up.
 #[derive(Debug)]
@@ -18,6 +19,24 @@ pub struct Storage {
     pub recovered: Recovered,
     /// The store, and how it came up. It always comes up.
     pub store: Opened,
+    /// Why this host takes no releases until a person has looked at it.
+    pub safe_mode: Option<String>,
+}
+
+impl Storage {
+    /// What is wrong, each in a sentence.
+    pub fn problems(&self) -> Vec<String> {
+        let store = match &self.store.health {
+            Health::Good => None,
+            Health::Rebuilt(reason) => Some(format!(
+                "the store was damaged and is made anew from the releases; older history is put aside in store.bad-N: {reason}"
+            )),
+            Health::MemoryOnly(reason) => {
+                Some(format!("the store cannot be used; history is forgotten when the agent ends: {reason}"))
+            }
+        };
+        self.safe_mode.iter().cloned().chain(store).collect()
+    }
 }
 
 /// Why the agent cannot start on this state directory.
@@ -47,7 +66,32 @@ pub fn open(layout: &Layout, now: SystemTime) -> Result<Storage, StorageError> {
         tracing::warn!(%error, "no room set aside for a full disk");
     }
     let store = store::open(layout, &held::scan(layout));
-    Ok(Storage { journal, recovered, store })
+    let safe_mode = safe_mode(layout, recovered.damage.as_ref());
+    Ok(Storage { journal, recovered, store, safe_mode })
+}
+
+/// Damage in the journal's middle means that what the host knew last may be lost: applications run on by their links, but
+/// nothing new comes until somebody has looked. It is kept in a file, for the journal is whole again at the next start.
+fn safe_mode(layout: &Layout, damage: Option<&Damage>) -> Option<String> {
+    let path = layout.safe_mode();
+    if let Some(Damage::Middle { path: journal, offset }) = damage {
+        let reason = format!("{} is damaged at byte {offset}", journal.display());
+        // In force all the same.
+        if let Err(error) = file::replace(&path, reason.as_bytes(), 0o600) {
+            tracing::warn!(%error, "safe mode will not outlast the agent");
+        }
+        return Some(in_words(&reason, &path));
+    }
+    let kept = file::read_bounded(&path, 4096).ok()?;
+    Some(in_words(&String::from_utf8_lossy(&kept), &path))
+}
+
+fn in_words(reason: &str, path: &Path) -> String {
+    format!(
+        "safe mode: {reason}; applications run on and no release is taken. Look at `windlass-agent inspect`, then rm {} and \
+         restart the agent",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -55,7 +99,6 @@ mod tests {
     use windlass_proto::id::AppName;
 
     use super::*;
-    use crate::store::Health;
 
     #[test]
     fn a_cluttered_directory_comes_up_clean() {

@@ -22,7 +22,9 @@ use windlass_agent::journal::Journal;
 use windlass_agent::layout::Layout;
 use windlass_agent::link;
 use windlass_agent::perform::Host;
+use windlass_agent::pin;
 use windlass_agent::recover::Ledger;
+use windlass_agent::retain::Retention;
 use windlass_agent::runtime::kill::{members, signal};
 use windlass_agent::runtime::process::find;
 use windlass_agent::runtime::{HostContext, Runtimes};
@@ -54,6 +56,7 @@ fn op(n: u32) -> OpId {
 struct Place {
     dir: tempfile::TempDir,
     key: AuthorKey,
+    retention: Retention,
 }
 
 impl Drop for Place {
@@ -68,7 +71,8 @@ impl Drop for Place {
 
 impl Place {
     fn new() -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap(), key: AuthorKey::generate().unwrap() };
+        let (dir, key) = (tempfile::tempdir().unwrap(), AuthorKey::generate().unwrap());
+        let place = Self { dir, key, retention: Retention::default() };
         place.layout().create().unwrap();
         place.layout().create_app(&app()).unwrap();
         place
@@ -189,13 +193,14 @@ impl Agent {
             hooks,
             traffic::Driver::None,
             store.clone(),
+            place.retention,
         ));
         let (orders, orders_rx) = mpsc::channel(64);
         let (found, found_rx) = mpsc::channel(64);
         let (published_tx, published) = watch::channel(Published::default());
         let stager = Arc::new(Stager::new(layout, place.policy(), Patience::default()).unwrap());
         let slots = Arc::new(Semaphore::new(2));
-        let yard = Yard { host, stager, uplink: Arc::new(Nowhere), slots, found };
+        let yard = Yard { host, stager, uplink: Arc::new(Nowhere), slots, found, safe_mode: None };
         let stop = CancellationToken::new();
         let (stopped, store_of) = (stop.clone(), store);
         runtime.spawn(async move {
@@ -540,4 +545,28 @@ fn killed_in_any_phase_it_ends_on_one_release() {
         assert_eq!(find(&place.run()).unwrap().release.digest, expected);
         agent.kill();
     }
+}
+
+#[test]
+fn what_need_not_stay_goes_by_itself_and_what_is_pinned_stays() {
+    let mut place = Place::new();
+    place.retention = Retention { every: Duration::from_millis(100), ..Retention::default() };
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    agent.kill();
+    let failed = place.good(2);
+    let pin = |pinned| pin::set(&place.layout(), &app(), "1.2", pinned).unwrap();
+    pin(true);
+    let agent = Agent::start(&place);
+    std::thread::park_timeout(Duration::from_millis(400));
+    assert_eq!(held::digests(&place.layout(), &app()).len(), 2, "pinned");
+    pin(false);
+    let deadline = Instant::now() + PATIENCE;
+    while place.layout().release(&app(), &failed.digest).exists() {
+        assert!(Instant::now() < deadline, "still there");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(held::digests(&place.layout(), &app()), [one.digest]);
+    agent.kill();
 }

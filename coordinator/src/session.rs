@@ -231,6 +231,10 @@ fn statuses(apps: Vec<rpc::AppStatus>) -> Result<Vec<AppStatus>, Status> {
     Ok(apps.into_iter().map(AppStatus::try_from).collect::<Result<_, _>>()?)
 }
 
+/// Most problems that are kept of a host, and most characters of each.
+const PROBLEMS: usize = 8;
+const PROBLEM: usize = 500;
+
 fn facts(wire: rpc::Facts) -> Facts {
     let cut = |text: String| text.chars().take(100).collect();
     Facts {
@@ -239,5 +243,11 @@ fn facts(wire: rpc::Facts) -> Facts {
         disk_free_bytes: wire.disk_free_bytes,
         kernel: cut(wire.kernel),
         os: cut(wire.os),
+        problems: wire
+            .problems
+            .into_iter()
+            .take(PROBLEMS)
+            .map(|text| text.chars().take(PROBLEM).collect())
+            .collect(),
     }
 }

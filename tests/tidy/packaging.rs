@@ -42,7 +42,7 @@ fn keys(text: &str) -> BTreeSet<String> {
 
 /// The keys that a program knows, in its own words: what it says of one that it does not know.
 fn known(error: &str) -> BTreeSet<String> {
-    let list = error.split_once("expected one of ").expect(error).1;
+    let list = error.rsplit_once("expected ").expect(error).1;
     list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -59,14 +59,14 @@ fn the_agents_file_has_every_key_of_the_agent_and_no_other() {
     assert!(missing.contains("missing field `name`"), "{missing}");
 
     let mut expected = BTreeSet::new();
-    for table in ["", "policy", "traffic"] {
+    for table in ["", "policy", "traffic", "retention"] {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
         let probe = format!("name = 'a'\naddress = '127.0.0.1'\n{header}nobody_knows_this = 1\n");
         let names = known(&windlass_agent::config::parse(&probe, path).unwrap_err().to_string());
         let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
         expected.extend(names.into_iter().map(|name| format!("{prefix}{name}")));
     }
-    expected.retain(|key| !["policy", "traffic"].contains(&key.as_str()));
+    expected.retain(|key| !["policy", "traffic", "retention"].contains(&key.as_str()));
     assert_eq!(keys(&in_force), expected);
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use windlass_proto::spec::ByteSize;
 
 /// agent.toml. A key it does not know is an error, so that a misspelt one is not silently without effect.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +36,19 @@ pub struct Fragment {
     /// How applications get traffic, besides the file `apps/APP/run/ready`.
     #[serde(default)]
     pub traffic: TrafficFragment,
+    /// Which releases of an application stay on the host.
+    #[serde(default)]
+    pub retention: RetentionFragment,
+}
+
+/// `[retention]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionFragment {
+    /// So many releases of each application that were confirmed last, besides the running one and the way back; 3 when absent.
+    pub keep: Option<usize>,
+    /// As long as an application's releases take no more than this; no bound when absent.
+    pub max_bytes: Option<ByteSize>,
 }
 
 /// `[traffic]` as written.

@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::fragment::Fragment;
 use super::traffic;
 use crate::file::{FileError, read_bounded};
+use crate::retain::Retention;
 use crate::traffic::Driver;
 
 /// The checked configuration of one host's agent.
@@ -33,6 +34,8 @@ pub struct Settings {
     pub policy: HostPolicy,
     /// How applications get traffic.
     pub traffic: Driver,
+    /// Which releases stay.
+    pub retention: Retention,
 }
 
 /// Where the join token comes from. It is read when it is needed, so the file may be gone after enrolment.
@@ -182,6 +185,7 @@ impl Settings {
         }
         let traffic =
             traffic::check(fragment.traffic).map_err(|(key, problem, hint)| wrong(key, problem, hint))?;
+        let usual = Retention::default();
         Ok(Self {
             name,
             address,
@@ -198,6 +202,11 @@ impl Settings {
                 users: policy.users,
             },
             traffic,
+            retention: Retention {
+                keep: fragment.retention.keep.unwrap_or(usual.keep),
+                max_bytes: fragment.retention.max_bytes.map(|size| size.0),
+                ..usual
+            },
         })
     }
 }

@@ -29,6 +29,7 @@ use crate::hook::{self, HookError};
 use crate::layout::Layout;
 use crate::link::{self, LinkError};
 use crate::probe::{self, Target};
+use crate::retain::Retention;
 use crate::runtime::process::in_words;
 use crate::runtime::{HostContext, Launch, RuntimeError, Runtimes};
 use crate::shim::order::RunDir;
@@ -59,6 +60,8 @@ pub struct Host {
     pub hooks: Box<dyn HookRunner>,
     /// How applications get traffic.
     pub traffic: Driver,
+    /// Which releases stay.
+    pub retention: Retention,
     launches: Mutex<BTreeMap<Digest, Arc<Launch>>>,
 }
 
@@ -99,8 +102,9 @@ impl Host {
         hooks: Box<dyn HookRunner>,
         traffic: Driver,
         store: SharedStore,
+        retention: Retention,
     ) -> Self {
-        Self { layout, context, runtimes, store, hooks, traffic, launches: Mutex::default() }
+        Self { layout, context, runtimes, store, hooks, traffic, retention, launches: Mutex::default() }
     }
 
     /// How a release that is complete here is run.

@@ -16,6 +16,7 @@ use crate::failpoint::{self, Barrier};
 use crate::held;
 use crate::hook;
 use crate::link::{self, LinkError};
+use crate::pin;
 use crate::retain::{self, Candidate};
 use crate::runtime::systemd;
 use crate::store::{Change, EvidenceRow};
@@ -126,14 +127,10 @@ impl Host {
         }
     }
 
-    pub(super) fn prune(&self, app: &AppName, keep: &Mutex<Vec<Digest>>) {
-        let candidates: Vec<Candidate> = held::digests(&self.layout, app)
-            .into_iter()
-            .map(|digest| Candidate {
-                digest,
-                confirmed_at: link::confirmed_at(&self.layout.release(app, &digest)),
-            })
-            .collect();
+    /// Removes what retention lets go. What fails is told and tried again the next time. Blocks.
+    pub(crate) fn prune(&self, app: &AppName, keep: &Mutex<Vec<Digest>>) {
+        let digests = held::digests(&self.layout, app).into_iter();
+        let candidates: Vec<Candidate> = digests.map(|digest| self.candidate(app, digest)).collect();
         let (current, confirmed) =
             match (link::current(&self.layout, app), link::confirmed(&self.layout, app)) {
                 (Ok(current), Ok(confirmed)) => (current, confirmed),
@@ -142,7 +139,7 @@ impl Host {
             };
         // Held to the end: what an operation names from now on must not be among what is removed.
         let keep = keep.lock().unwrap_or_else(PoisonError::into_inner);
-        let prunable = retain::to_prune(&candidates, current, confirmed, &keep, retain::KEEP);
+        let prunable = retain::to_prune(&candidates, current, confirmed, &keep, self.retention);
         let rows: Vec<_> =
             prunable.iter().filter_map(|digest| held::row(&self.layout, app, digest).ok()).collect();
         if let Err(error) = retain::prune(&self.layout, app, &prunable) {
@@ -157,6 +154,18 @@ impl Host {
         self.remember(rows.into_iter().map(|row| Change::Remove(row.release)).collect());
         if let Err(error) = retain::empty_trash(&self.layout) {
             tracing::warn!(%error, "trash not emptied");
+        }
+    }
+
+    fn candidate(&self, app: &AppName, digest: Digest) -> Candidate {
+        let dir = self.layout.release(app, &digest);
+        // Only where bytes count is it worth reading manifests; one that cannot be read takes no room of others.
+        let bytes = self.retention.max_bytes.map(|_| held::row(&self.layout, app, &digest));
+        Candidate {
+            digest,
+            confirmed_at: link::confirmed_at(&dir),
+            pinned: pin::is_pinned(&dir),
+            bytes: bytes.and_then(Result::ok).map_or(0, |row| row.bytes),
         }
     }
 

@@ -130,6 +130,7 @@ pub(super) async fn run(
         seq: 0,
         last_lease: Instant::now(),
         disk: disk(&link.settings),
+        problems: link.published.borrow().problems.clone(),
         pulse: link.pulse.clone(),
     };
     session.hold(&mut link.published, down, &welcome).await
@@ -153,7 +154,7 @@ fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
         protocol: version::PROTOCOL,
         boot_id: link.boot_id.clone(),
         address: link.settings.address.to_string(),
-        facts: Some(facts::read(&disk(&link.settings))),
+        facts: Some(facts::read(&disk(&link.settings), &published.problems)),
         highest_epoch: published.highest_epoch,
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
@@ -197,6 +198,8 @@ struct Session {
     seq: u64,
     last_lease: Instant,
     disk: std::path::PathBuf,
+    /// What was said to be wrong with the host.
+    problems: Vec<String>,
     pulse: Pulse,
 }
 
@@ -247,8 +250,9 @@ impl Session {
                 }
                 _ = ticks.tick() => {
                     self.pulse.beat();
-                    self.beat();
-                    all_sent = self.sent.catch_up(&published.borrow());
+                    let newest = published.borrow().clone();
+                    self.beat(&newest.problems);
+                    all_sent = self.sent.catch_up(&newest);
                 }
                 room = up.reserve(), if !all_sent => {
                     if room.is_err() {
@@ -261,9 +265,11 @@ impl Session {
         }
     }
 
-    fn beat(&mut self) {
+    fn beat(&mut self, problems: &[String]) {
         self.seq += 1;
-        let facts = self.seq.is_multiple_of(FACTS_EVERY).then(|| facts::read(&self.disk));
+        let is_due = self.seq.is_multiple_of(FACTS_EVERY) || problems != self.problems;
+        let facts = is_due.then(|| facts::read(&self.disk, problems));
+        problems.clone_into(&mut self.problems);
         let beat = agent_message::Kind::Heartbeat(Heartbeat { seq: self.seq, facts });
         // A full queue means that nothing gets through, which the missing lease will show.
         if self.sent.up.try_send(AgentMessage { kind: Some(beat) }).is_ok() {

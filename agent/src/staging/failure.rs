@@ -14,6 +14,9 @@ use super::unpack::UnpackError;
 /// Why a release could not be staged. Nothing of it is left but remains of a broken connection.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
+    /// This host takes none.
+    #[error("{0}")]
+    SafeMode(String),
     /// This host does not take it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -51,7 +54,7 @@ impl StageError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Refused(refusal) => refusal.fault(),
-            Self::NoRoom(_) | Self::Io { .. } => Fault::Host,
+            Self::SafeMode(_) | Self::NoRoom(_) | Self::Io { .. } => Fault::Host,
             Self::Fetch(error) => error.fault(),
             Self::Unpack { source, .. } => source.fault(),
             Self::Thread(_) => Fault::Agent,

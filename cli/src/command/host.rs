@@ -176,6 +176,9 @@ fn print(invocation: &Invocation, host: &rpc::Host) -> Result {
             text::bytes(facts.disk_free_bytes),
             facts.kernel,
         );
+        for problem in &facts.problems {
+            page.push_str(&format!("  {}  {problem}\n", style::paint(style::BAD, "problem ")));
+        }
         for status in &host.apps {
             page.push_str(&app_page(status));
         }

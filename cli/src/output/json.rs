@@ -231,6 +231,7 @@ pub fn host(h: &rpc::Host) -> Value {
             "disk_free_bytes": facts.disk_free_bytes,
             "kernel": facts.kernel,
             "os": facts.os,
+            "problems": facts.problems,
         },
     })
 }

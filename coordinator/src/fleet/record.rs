@@ -59,6 +59,9 @@ pub struct Facts {
     pub kernel: String,
     /// Operating system.
     pub os: String,
+    /// What is wrong with it, each in a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// A join token; the secret itself is never kept.

@@ -29,6 +29,7 @@ pub fn host(fleet: &Fleet, host: &Host) -> rpc::Host {
             disk_free_bytes: facts.disk_free_bytes,
             kernel: facts.kernel.clone(),
             os: facts.os.clone(),
+            problems: facts.problems.clone(),
         }),
         enrolled_at_ms: record.enrolled_at.0,
     }

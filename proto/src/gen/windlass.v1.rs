@@ -152,6 +152,9 @@ pub struct Facts {
     pub kernel: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub os: ::prost::alloc::string::String,
+    /// What is wrong with the host itself, each in a sentence for a person; the agent goes on.
+    #[prost(string, repeated, tag = "6")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A piece of a byte stream that does not fit one message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,6 +2,8 @@
 //!
 //! The `select!` only makes an input; `Driver::handle` deals with it and never waits for anything but the disk.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +17,7 @@ use windlass_proto::phase::Phase;
 use windlass_proto::time::Span;
 use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State, status, step};
 
+use self::rules::{ending, in_words, may_go_unrecorded};
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Order, Published};
@@ -23,7 +26,7 @@ use crate::network;
 use crate::perform::chain;
 use crate::pulse::Pulse;
 use crate::recover::{Ledger, Left};
-use crate::store::{Change, HistoryRow};
+use crate::store::Change;
 
 /// Most apps that one host takes: their states must fit the journal together.
 const APPS: usize = 64;
@@ -51,6 +54,8 @@ pub struct Driver {
     coordinators: Arc<OnceLock<Vec<SocketAddr>>>,
     /// The journal refused a step: nothing that is due is tried again before then.
     refused_until: BootTime,
+    /// When releases were last looked through for what need not stay.
+    swept_at: BootTime,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl Driver {
             contact: None,
             coordinators: Arc::default(),
             refused_until: BootTime(0),
+            swept_at: BootTime(clock::boot_ms()),
         };
         for Left { state, same_boot } in left {
             let app = state.app.clone();
@@ -149,6 +155,11 @@ impl Driver {
                     // A trial that nobody confirmed: what has become of the network?
                     self.look_at_network(&app, Phase::Trial);
                     self.step(&app, Event::Tick);
+                }
+                if now.since(self.swept_at).std() >= self.yard.host.retention.every {
+                    self.swept_at = now;
+                    let settled = self.apps.values_mut().filter(|app| app.state.is_settled());
+                    settled.for_each(|app| app.lanes.sweep());
                 }
             }
         }
@@ -273,6 +284,7 @@ impl Driver {
         let (before, after) = (app.state.phase(), next.state.phase());
         if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {
             let error = chain(&error);
+            self.published.send_if_modified(|published| published.add_problem(&error));
             if !may_go_unrecorded(before, after) {
                 tracing::error!(app = %name, error, phase = %before, "step not taken: it cannot be made durable");
                 self.refused_until = now.boot.after(REFUSED_FOR);
@@ -358,48 +370,7 @@ impl Driver {
         let now = BootTime(clock::boot_ms());
         let next = self.apps.values().filter_map(|app| app.state.wake_at()).min();
         let next = next.map(|at| at.max(self.refused_until));
-        next.map_or(LONGEST_SLEEP, |at| at.since(now).std().min(LONGEST_SLEEP))
-    }
-}
-
-/// Going back must work with a broken disk; going forward must not.
-const fn may_go_unrecorded(before: Phase, after: Phase) -> bool {
-    match after {
-        Phase::Undraining
-        | Phase::Failed
-        | Phase::Idle
-        | Phase::Reverting
-        | Phase::Reverted
-        | Phase::Quarantined => true,
-        // The supervision of what is confirmed.
-        Phase::Confirmed => matches!(before, Phase::Confirmed),
-        _ => false,
-    }
-}
-
-/// The row of history that a step makes, if it ends an operation.
-fn ending(before: &State, after: &State) -> Option<HistoryRow> {
-    let operation = after.operation.as_ref()?;
-    let outcome = operation.outcome?;
-    let known = before.operation.as_ref().filter(|former| former.op == operation.op);
-    if known.is_some_and(|former| former.outcome == Some(outcome)) {
-        return None;
-    }
-    Some(HistoryRow {
-        op: operation.op.clone(),
-        rollout: operation.rollout.clone(),
-        release: operation.to.clone(),
-        from: operation.from.clone(),
-        ended_at: after.since,
-        outcome,
-        fault: operation.fault,
-        reason: operation.reason.clone(),
-    })
-}
-
-fn in_words(now: Now) -> String {
-    match now.contact {
-        Some(at) => format!("last lease {} ago", now.boot.since(at)),
-        None => "no lease since the agent started".to_owned(),
+        let longest = LONGEST_SLEEP.min(self.yard.host.retention.every);
+        next.map_or(longest, |at| at.since(now).std().min(longest))
     }
 }
