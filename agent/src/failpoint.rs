@@ -1,4 +1,4 @@
-//! Points at which a test kills the agent, to see what the next one makes of what it finds.
+//! Points at which a test kills the agent, or stops it to do something worse, to see what the next one makes of what it finds.
 //!
 //! Each effect has three by its name: `EFFECT.before` it is begun, `EFFECT.after` it came to its end, and `EFFECT.recorded`
 //! when the journal's record of what it came to is on the disk, before anything follows from that. An effect that nobody
@@ -7,7 +7,7 @@
 //!
 //! Only a build with the cargo feature `failpoints` has them; otherwise all of this is nothing. They are armed as crate
 //! `fail` reads it: `FAILPOINTS='switch.after=return(kill)'` in the environment is SIGKILL to itself at the first pass,
-//! `2*off->return(kill)` at the third. A test that wants to choose the moment gives a directory in
+//! `2*off->return(kill)` at the third; `return(stop)` is SIGSTOP, so that something else can happen meanwhile. A test that wants to choose the moment gives a directory in
 //! `WINDLASS_FAILPOINTS_DIR`: a file `arm` in there is read and removed at the next pass, and a file `passed` gets a line
 //! for each point passed.
 
@@ -134,10 +134,13 @@ mod armed {
             let _ = passed.and_then(|mut passed| passed.write_all(format!("{point}\n").as_bytes()));
         }
         let told = fail::eval(point, |what: Option<String>| what.unwrap_or_default());
-        if told.as_deref() == Some("kill") {
-            tracing::warn!(point, "killed by a test");
-            let _ = kill(Pid::this(), Signal::SIGKILL);
-        }
+        let signal = match told.as_deref() {
+            Some("kill") => Signal::SIGKILL,
+            Some("stop") => Signal::SIGSTOP,
+            _ => return,
+        };
+        tracing::warn!(point, %signal, "struck by a test");
+        let _ = kill(Pid::this(), signal);
     }
 
     fn arm_more(file: &Path) {

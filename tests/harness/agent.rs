@@ -68,6 +68,18 @@ impl Taken {
         self.child.try_wait().unwrap()
     }
 
+    /// Whether it was stopped by SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
+    /// Lets it go on after SIGSTOP.
+    pub fn go_on(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -5,7 +5,7 @@
 //!
 //! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] and [`prometheus`] what is deployed on it; [`operator`] who uses the CLI.
 //! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
-//! * [`hosts`] a fleet of containers in which systemd is PID 1, with the packages installed.
+//! * [`hosts`] a fleet of containers in which systemd is PID 1, with the packages installed; [`disk`] small disks that fail.
 //! * [`properties`] what must hold of a host whatever was done to it.
 //! * [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
 //! * [`needs`] what a test needs of the machine; [`skip`] says that it is not there.
@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod disk;
 pub mod fleet;
 pub mod hosts;
 pub mod http;

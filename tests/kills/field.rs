@@ -1,128 +1,43 @@
-//! One host with one app, deployed to again and again while its agent is killed.
+//! One host with one app, deployed to again and again while something is done to it.
 
-use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use windlass_agent::held;
+use windlass_agent::layout::Layout;
+use windlass_agent::link;
 use windlass_proto::phase::Phase;
 use windlass_release::State;
 use windlass_tests::agent::{Agent, Ways};
 use windlass_tests::app::App;
+use windlass_tests::disk::{Disk, Format};
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::{free_port, get};
 use windlass_tests::programs::agent_with_failpoints;
 use windlass_tests::properties::Properties;
+use windlass_tests::run::run;
 use windlass_tests::wait::pass;
 
-/// Longest that a deployment may take, kills and all.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::story::{Make, Runtime, Story};
+use crate::strike::{At, How, Strike};
 
-/// What runs the app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Runtime {
-    Process,
-    Static,
-}
+/// Longest that a deployment may take, with all that happens.
+const LIMIT: Duration = Duration::from_secs(90);
 
-/// What becomes of the deployment when nobody is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Story {
-    Succeeds,
-    /// It succeeds although the agent was killed while verifying: what is passed is the way back into it.
-    Resumes,
-    FailsProbes,
-    AbortedStaging,
-    /// It succeeds, and the staging of another one was aborted before.
-    FollowsAbort,
-    AbortedDraining,
-    AbortedVerifying,
-}
+/// Longest that the host may then take to have all its properties.
+const PROPERTIES: Duration = Duration::from_secs(30);
 
-impl Runtime {
-    pub(crate) const ALL: [Self; 2] = [Self::Process, Self::Static];
-}
-
-impl fmt::Display for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Process => "process",
-            Self::Static => "static",
-        })
-    }
-}
-
-impl Story {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Succeeds,
-        Self::Resumes,
-        Self::FailsProbes,
-        Self::AbortedStaging,
-        Self::FollowsAbort,
-        Self::AbortedDraining,
-        Self::AbortedVerifying,
-    ];
-
-    /// In which phase an operator aborts.
-    const fn aborted_in(self) -> Option<Phase> {
-        match self {
-            Self::AbortedStaging => Some(Phase::Staging),
-            Self::AbortedDraining => Some(Phase::Draining),
-            Self::AbortedVerifying => Some(Phase::Verifying),
-            _ => None,
-        }
-    }
-
-    /// Where the host must end, killed or not.
-    pub(crate) const fn end(self) -> Phase {
-        match self {
-            Self::Succeeds | Self::Resumes | Self::FollowsAbort => Phase::Confirmed,
-            Self::FailsProbes | Self::AbortedVerifying => Phase::Reverted,
-            Self::AbortedStaging => Phase::Idle,
-            Self::AbortedDraining => Phase::Failed,
-        }
-    }
-}
-
-impl fmt::Display for Story {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Succeeds => "succeeds",
-            Self::Resumes => "resumes",
-            Self::FailsProbes => "fails probes",
-            Self::AbortedStaging => "aborted staging",
-            Self::FollowsAbort => "follows abort",
-            Self::AbortedDraining => "aborted draining",
-            Self::AbortedVerifying => "aborted verifying",
-        })
-    }
-}
-
-/// Where an agent is to be killed: at the N-th pass of a point, from 1.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kill {
-    pub(crate) point: String,
-    pub(crate) pass: usize,
-}
-
-impl Kill {
-    pub(crate) fn at(point: &str) -> Self {
-        Self { point: point.to_owned(), pass: 1 }
-    }
-
-    fn order(&self) -> String {
-        match self.pass {
-            1 => format!("{}=return(kill)", self.point),
-            n => format!("{}={}*off->return(kill)", self.point, n - 1),
-        }
-    }
-}
+/// What runs a command with another boot's id: `BOOT_ID` is a file that says so.
+const ANOTHER_BOOT: &str = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
 
 /// What became of one deployment.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Kills that were real.
-    pub(crate) kills: usize,
+    /// Strikes that were real.
+    pub(crate) strikes: usize,
     /// The phase at the end.
     pub(crate) end: Option<Phase>,
     /// What is not as it must be.
@@ -135,40 +50,46 @@ pub(crate) struct Seen {
 pub(crate) struct Field {
     // Ended before the fleet that it is of.
     agent: Agent,
-    fleet: Fleet,
+    disk: Option<Disk>,
+    fleet: Rc<Fleet>,
     runtime: Runtime,
     app: App,
     /// What is confirmed.
     version: String,
     deployments: u32,
-    /// Long enough to be aborted meanwhile.
     drains_slowly: bool,
     points: tempfile::TempDir,
 }
 
 impl Field {
-    /// A host on which the first release is confirmed.
-    pub(crate) fn new(runtime: Runtime) -> Self {
-        let fleet = fleet::new().hosts(1).up();
+    /// A host on which the first release is confirmed. With a disk of its own, so that it can be broken, it needs root.
+    pub(crate) fn new(runtime: Runtime, disk: Option<Format>) -> Self {
+        let fleet = Rc::new(fleet::new().hosts(1).up());
         let points = tempfile::tempdir().unwrap();
         let dir = points.path().to_str().unwrap().to_owned();
+        let boot_id = points.path().join("boot-id");
+        let within: &[&str] =
+            if disk.is_some() { &["unshare", "--mount", "sh", "-c", ANOTHER_BOOT] } else { &[] };
+        let within = within.iter().map(|&word| word.to_owned());
         let ways = Ways {
             program: Some(agent_with_failpoints()),
             variables: vec![("WINDLASS_FAILPOINTS_DIR".into(), dir)],
+            within: within.chain(disk.map(|_| boot_id.to_str().unwrap().to_owned())).collect(),
             ..Ways::default()
         };
-        let agent = Agent::take(&fleet, 1, ways);
+        write_boot_id(&boot_id, 0);
+        let mut agent = Agent::take(&fleet, 1, ways);
+        let disk = disk.map(|format| {
+            agent.program.kill();
+            let mib = if format == Format::Xfs { 320 } else { 160 };
+            let disk = Disk::over(&agent.host.state_dir, mib, format);
+            agent.program.restart();
+            disk
+        });
         let app = App::new("web", free_port(1));
-        let mut field = Self {
-            agent,
-            fleet,
-            runtime,
-            app,
-            version: String::new(),
-            deployments: 0,
-            drains_slowly: false,
-            points,
-        };
+        let (version, deployments, drains_slowly) = (String::new(), 0, false);
+        let mut field =
+            Self { agent, disk, fleet, runtime, app, version, deployments, drains_slowly, points };
         let first = field.deploy(Story::Succeeds, &[]);
         assert_eq!(first.violations, [""; 0], "the first deployment");
         field
@@ -188,88 +109,199 @@ impl Field {
         }
     }
 
-    /// Deploys the next release as the story goes; the agent is killed at the first of these points, the agent after that
-    /// at the second, and so on.
-    pub(crate) fn deploy(&mut self, story: Story, kills: &[Kill]) -> Seen {
+    /// Deploys the next release as the story goes; the first of these strikes the agent, the second the agent after that, and
+    /// so on.
+    pub(crate) fn deploy(&mut self, story: Story, strikes: &[Strike]) -> Seen {
         self.deployments += 1;
         let (old, new) = (self.version.clone(), format!("1.{}", self.deployments));
-        self.write(story, &new);
-        let mut kills = kills.iter();
+        let (runtime, drains_slowly) = (self.runtime, self.drains_slowly);
+        Make { runtime, story, version: &new, drains_slowly }.write(&self.app);
         self.forget_passed();
-        self.arm(kills.next());
-        let (host, port) = (self.fleet.host(1), self.app.port);
-        let fleet = &self.fleet;
-        let mut properties = Properties::of(fleet, 1);
+        self.arm(strikes.first());
+        let fleet = Rc::clone(&self.fleet);
+        let mut properties = Properties::of(&fleet, 1);
         let spec = self.app.dir().join("windlass.yaml");
         let order = ["deploy", "-f", spec.to_str().unwrap(), "--version", &new, "--yes", "--detach"];
-        fleet.windlass(&order).expect(0);
-        let rollout = fleet.newest_rollout().unwrap()["id"].as_str().unwrap().to_owned();
+        self.fleet.windlass(&order).expect(0);
+        let rollout = self.fleet.newest_rollout().unwrap()["id"].as_str().unwrap().to_owned();
 
-        let deadline = Instant::now() + LIMIT;
-        let mut aborted = false;
-        let mut killed = 0;
+        let since = Instant::now();
+        let mut violations = Vec::new();
+        let (mut struck, mut aborted, mut over) = (0, false, false);
         let state = loop {
-            if let Some(status) = self.agent.program.ended() {
-                use std::os::unix::process::ExitStatusExt as _;
-                assert_eq!(
-                    status.signal(),
-                    Some(9),
-                    "the agent ended otherwise: {}",
-                    tail(&self.agent.log())
-                );
-                killed += 1;
+            if let Some(strike) = strikes.get(struck).filter(|strike| self.is_struck(strike, since)) {
+                struck += 1;
+                violations.extend(self.strike(strike.how));
                 self.forget_passed();
-                self.arm(kills.next());
-                self.agent.program.restart();
+                self.arm(strikes.get(struck));
             }
-            let state = properties.state(&self.app.name);
-            let own = state.filter(|state| {
+            over = over || is_over(&self.fleet, &rollout);
+            // Who stands still answers nobody.
+            if strikes.get(struck).is_some_and(|strike| strike.how != How::Kill) && !over {
+                pass(Duration::from_millis(5));
+                continue;
+            }
+            let state = properties.state(&self.app.name).filter(|state| {
                 state.operation.as_ref().is_some_and(|operation| operation.rollout.as_str() == rollout)
             });
-            let phase = own.as_ref().map(State::phase);
+            let phase = state.as_ref().map(State::phase);
             let in_it = |phase: &str| self.agent.phase(&self.app.name).as_deref() == Some(phase);
             if !aborted
-                && own.is_some()
+                && state.is_some()
                 && story.aborted_in().is_some_and(|at| phase == Some(at) || in_it(at.word()))
             {
-                fleet.windlass(&["rollout", "abort", &rollout, "--yes"]).expect(0);
+                self.fleet.windlass(&["rollout", "abort", &rollout, "--yes"]).expect(0);
                 aborted = true;
             }
-            if own.as_ref().is_some_and(State::is_settled) && is_over(fleet, &rollout) {
-                break own;
-            }
-            if Instant::now() > deadline {
-                break own;
+            if (over && state.as_ref().is_some_and(State::is_settled)) || since.elapsed() > LIMIT {
+                break state;
             }
             pass(Duration::from_millis(10));
         };
-        let mut violations = properties.within(Duration::from_secs(20));
-        // A kill after the end is seen only now.
-        if self.agent.program.ended().is_some() {
-            killed += 1;
+        if !over {
+            violations.push(format!("P9: the rollout goes on after {LIMIT:?}"));
+        }
+        if let Some(strike) = strikes.last().filter(|_| struck == strikes.len()) {
+            violations.extend(self.mend(strike.how, &properties));
+        }
+        let mut broken = properties.within(PROPERTIES);
+        // A strike after the end is seen only now.
+        if let Some(strike) = strikes.get(struck).filter(|strike| self.is_struck(strike, since)) {
+            struck += 1;
             self.arm(None);
-            self.agent.program.restart();
-            violations = properties.within(Duration::from_secs(20));
+            violations.extend(self.strike(strike.how));
+            violations.extend(self.mend(strike.how, &properties));
+            broken = properties.within(PROPERTIES);
         }
+        self.arm(None);
+        violations.extend(broken);
+        let state = properties.state(&self.app.name).or(state);
         let end = state.as_ref().map(State::phase);
-        let expected = if end == Some(Phase::Confirmed) { &new } else { &old };
-        let says = match self.runtime {
-            Runtime::Process => get(&host.address, port, "/").and_then(|answer| answer.member("version")),
-            Runtime::Static => {
-                let dir = host.state_dir.parent().unwrap().join("run/web/current");
-                std::fs::read_to_string(dir.join("version")).ok()
+        let confirmed = state.and_then(|state| state.confirmed).map(|release| release.version.to_string());
+        let confirmed = confirmed.unwrap_or_default();
+        if confirmed != old && confirmed != new {
+            violations.push(format!("P3: {confirmed} is confirmed, which is neither {old} nor {new}"));
+        }
+        if self.says().as_ref() != Some(&confirmed) {
+            violations.push(format!("P1: {:?} is served and not {confirmed}", self.says()));
+        }
+        self.version = confirmed;
+        Seen { strikes: struck, end, violations, passed: self.passed() }
+    }
+
+    fn is_struck(&mut self, strike: &Strike, since: Instant) -> bool {
+        match strike.at {
+            At::Moment(moment) => return since.elapsed() >= moment,
+            At::Point(..) if strike.how != How::Kill => return self.agent.program.is_stopped(),
+            At::Point(..) => {}
+        }
+        let Some(status) = self.agent.program.ended() else { return false };
+        let log = self.agent.log();
+        assert_eq!(status.signal(), Some(9), "the agent ended otherwise: {}", tail(&log));
+        true
+    }
+
+    /// Does to the host what is to be done at this point, and says what is wrong at once.
+    fn strike(&mut self, how: How) -> Vec<String> {
+        if how == How::Kill {
+            self.agent.program.restart();
+            return Vec::new();
+        }
+        let disk = self.disk.as_ref().unwrap();
+        match how {
+            How::Kill => {}
+            How::NoBytes => disk.fill(),
+            How::NoInodes => disk.fill_inodes(),
+            How::ReadOnly => disk.make_read_only(),
+            How::PowerCut => {
+                disk.fail();
+                return self.boot();
             }
-        };
-        if says.as_ref() != Some(expected) {
-            violations.push(format!("P1: {says:?} is served and not {expected}"));
+            How::Errors => {
+                disk.fail();
+                self.agent.program.go_on();
+                pass(Duration::from_secs(2));
+                return self.boot();
+            }
         }
-        if end != Some(story.end()) {
-            violations.push(format!("ends {end:?}"));
+        self.agent.program.go_on();
+        Vec::new()
+    }
+
+    /// Puts a bad disk in order. Until then the host serves what it says, and so does an agent that starts only now.
+    fn mend(&mut self, how: How, properties: &Properties<'_>) -> Vec<String> {
+        match how {
+            How::Kill | How::PowerCut | How::Errors => return Vec::new(),
+            How::NoBytes | How::NoInodes | How::ReadOnly => {}
         }
-        if end == Some(Phase::Confirmed) {
-            self.version = new;
+        let mut violations = self.serves(properties, how);
+        if how == How::ReadOnly {
+            violations.extend(self.boot());
+        } else {
+            self.agent.program.restart();
+            violations.extend(self.serves(properties, how));
+            self.disk.as_ref().unwrap().make_room();
         }
-        Seen { kills: killed, end, violations, passed: self.passed() }
+        violations
+    }
+
+    /// What is confirmed is served soon, although this has happened.
+    fn serves(&self, properties: &Properties<'_>, how: How) -> Vec<String> {
+        let since = Instant::now();
+        loop {
+            let state = properties.state(&self.app.name);
+            let confirmed =
+                state.and_then(|state| state.confirmed).map(|release| release.version.to_string());
+            let says = self.says();
+            if says.is_some() && says == confirmed {
+                return Vec::new();
+            }
+            if since.elapsed() > PROPERTIES {
+                return vec![format!("P1: with {how} {says:?} is served and not {confirmed:?}")];
+            }
+            pass(Duration::from_millis(50));
+        }
+    }
+
+    /// What the app answers of its version.
+    fn says(&self) -> Option<String> {
+        let host = &self.agent.host;
+        match self.runtime {
+            Runtime::Process => get(&host.address, self.app.port, "/")?.member("version"),
+            Runtime::Static => std::fs::read_to_string(self.run_dir().join("web/current/version")).ok(),
+        }
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.agent.host.state_dir.parent().unwrap().join("run")
+    }
+
+    /// The power comes back: links first, without an agent, then the agent. Says what is wrong before it starts.
+    fn boot(&mut self) -> Vec<String> {
+        self.agent.program.kill();
+        self.disk.as_ref().unwrap().mount_again();
+        write_boot_id(&self.points.path().join("boot-id"), self.deployments);
+        // It is a tmpfs.
+        let _ = std::fs::remove_dir_all(self.run_dir());
+        std::fs::create_dir(self.run_dir()).unwrap();
+        let config = self.run_dir().with_file_name("agent.toml");
+        run(Command::new(agent_with_failpoints()).args(["restore-links", "--config"]).arg(config)).expect(0);
+
+        let layout = Layout::new(&self.agent.host.state_dir, self.run_dir()).unwrap();
+        let app = self.app.name.parse().unwrap();
+        let mut violations = Vec::new();
+        let (current, confirmed) =
+            (link::current(&layout, &app).unwrap(), link::confirmed(&layout, &app).unwrap());
+        if current != confirmed || (confirmed.is_none() && !self.version.is_empty()) {
+            violations.push(format!("P1: at boot {current:?} is current and {confirmed:?} confirmed"));
+        }
+        for digest in held::digests(&layout, &app) {
+            if let Err(error) = held::verify(&layout, &app, &digest) {
+                violations.push(format!("P1: {digest} is torn: {error}"));
+            }
+        }
+        self.agent.program.restart();
+        violations
     }
 
     fn passed_file(&self) -> PathBuf {
@@ -286,11 +318,11 @@ impl Field {
         let _ = std::fs::remove_file(self.passed_file());
     }
 
-    fn arm(&self, kill: Option<&Kill>) {
+    fn arm(&self, strike: Option<&Strike>) {
         let (file, next) = (self.points.path().join("arm"), self.points.path().join("next"));
-        match kill {
-            Some(kill) => {
-                std::fs::write(&next, kill.order()).unwrap();
+        match strike.and_then(Strike::order) {
+            Some(order) => {
+                std::fs::write(&next, order).unwrap();
                 std::fs::rename(next, file).unwrap();
             }
             None => {
@@ -298,95 +330,16 @@ impl Field {
             }
         }
     }
+}
 
-    /// What the story makes of the next release.
-    fn write(&self, story: Story, version: &str) {
-        let fails = story == Story::FailsProbes;
-        let dir = self.app.dir().join("files");
-        let conf = if fails { "healthy_for_ms=400\n" } else { "" };
-        std::fs::write(dir.join("app.conf"), format!("version={version}\n{conf}")).unwrap();
-        std::fs::write(dir.join("version"), version).unwrap();
-        script(&dir.join("check"), if fails { "exit 1" } else { "exit 0" });
-        script(&dir.join("hook"), "echo $WINDLASS_HOOK");
-        let blob = dir.join("blob");
-        if story == Story::AbortedStaging {
-            // Something that takes a while to fetch, and is not here already.
-            std::fs::write(&blob, noise(48 << 20, self.deployments)).unwrap();
-        } else if blob.exists() {
-            std::fs::remove_file(&blob).unwrap();
-        }
-        let (kind, probes) = match self.runtime {
-            Runtime::Process => (
-                r#"{ kind: process, command: [app, "{host.address}:{port.http}", app.conf] }"#,
-                "    startup:   { http: {path: /health, port: http}, period: 50ms, timeout: 1s, failure_threshold: 40 }
-    readiness: { http: {path: /ready, port: http}, period: 100ms, timeout: 1s, failure_threshold: 2 }
-    liveness:  { http: {path: /health, port: http}, period: 100ms, timeout: 1s, failure_threshold: 2 }",
-            ),
-            Runtime::Static => (
-                "{ kind: static, reload: [check] }",
-                "    startup:   { exec: {command: [check]}, period: 50ms, timeout: 1s, failure_threshold: 3 }
-    readiness: { exec: {command: [check]}, period: 200ms, timeout: 1s, failure_threshold: 2 }",
-            ),
-        };
-        // Its reload would fail first.
-        let kind = if fails { kind.replace(", reload: [check]", "") } else { kind.to_owned() };
-        let smoke = match self.runtime {
-            Runtime::Process => "{ http: {path: /ready, port: http}, timeout: 1s }",
-            Runtime::Static => "{ exec: {command: [check]}, timeout: 1s }",
-        };
-        let healthy = match story {
-            Story::FailsProbes => "1500ms",
-            Story::AbortedVerifying => "5s",
-            _ => "100ms",
-        };
-        let drain = if self.drains_slowly { "delay: 2s, " } else { "" };
-        let spec = format!(
-            "apiVersion: windlass/v1
-app: web
-release:
-  files: ./files
-  runtime: {kind}
-  ports: {{ http: {port} }}
-  probes:
-{probes}
-  smoke: [ {smoke} ]
-  drain: {{ {drain}timeout: 0s }}
-  stop: {{ grace: 3s }}
-  hooks:
-    after_block_traffic: [ {{ run: [hook], timeout: 5s, idempotent: true }} ]
-    after_install: [ {{ run: [hook], timeout: 5s, idempotent: true }} ]
-rollout:
-  targets: {{ selector: \"role=app\" }}
-  strategy: {{ max_parallel: 1, max_unavailable: 1, min_healthy_time: {healthy}, healthy_deadline: 30s, progress_deadline: 90s }}
-  host: {{ confirm_timeout: 15s }}
-",
-            port = self.app.port,
-        );
-        std::fs::write(self.app.dir().join("windlass.yaml"), spec).unwrap();
-    }
+fn write_boot_id(file: &Path, number: u32) {
+    std::fs::write(file, format!("00000000-0000-4000-8000-{number:012x}\n")).unwrap();
 }
 
 fn is_over(fleet: &Fleet, rollout: &str) -> bool {
     let shown = fleet.windlass(&["rollout", "show", rollout, "-o", "json"]);
     let over = ["Succeeded", "RolledBack", "RollbackFailed", "Failed", "Cancelled", "Superseded"];
     shown.code == 0 && over.contains(&shown.json()["state"].as_str().unwrap_or_default())
-}
-
-fn script(path: &std::path::Path, line: &str) {
-    std::fs::write(path, format!("#!/bin/sh\n{line}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Bytes that are like no others.
-fn noise(bytes: usize, seed: u32) -> Vec<u8> {
-    let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..bytes / 8).flat_map(|_| next()).collect()
 }
 
 fn tail(log: &str) -> String {

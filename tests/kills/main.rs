@@ -1,9 +1,13 @@
-//! SIGKILL to the agent at every failpoint × {process, static} × {the deployment succeeds, fails its probes, is aborted},
-//! with real processes. The agent is started again each time; then the deployment must end as if nothing had happened, and
-//! the host must have all its properties (`windlass_tests::properties`).
+//! What is done to a host in the middle of a deployment, and what becomes of it.
 //!
-//! Which points a deployment passes is seen in one without a kill. The ordinary run kills once at each point there is; the
-//! long one (about half an hour) at each pass of each point in each story:
+//! * SIGKILL to the agent at every failpoint × {process, static} × {the deployment succeeds, fails its probes, is aborted}: it
+//!   must end as if nothing had happened.
+//! * The power goes, the disk is full, read-only or broken, at the same failpoints and at any moment: it must end at rest on a
+//!   complete release, and on the new one if that was confirmed.
+//!
+//! Either way with real processes, and the host must have all its properties (`windlass_tests::properties`). Which points a
+//! deployment passes is seen in one without a strike. The ordinary run strikes once at each point there is, or at some of
+//! them; the long one (hours) at each pass of each point in each story:
 //!
 //! ```text
 //! WINDLASS_LONG=1 cargo test --locked -p windlass-tests --test kills -- --nocapture
@@ -12,35 +16,45 @@
 
 mod field;
 mod matrix;
+mod story;
+mod strike;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use field::{Field, Kill, Runtime, Story};
+use field::Field;
 use matrix::{Cell, Matrix};
+use story::{Runtime, Story};
+use strike::{At, How, Strike};
+use windlass_tests::disk::Format;
+use windlass_tests::needs;
 
 /// Where the agent of [`Story::Resumes`] is killed first.
 const ON_THE_WAY: &str = "smoke.before";
 
+fn long() -> bool {
+    std::env::var_os("WINDLASS_LONG").is_some()
+}
+
 #[test]
 fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
-    let long = std::env::var_os("WINDLASS_LONG").is_some();
     let mut matrix = Matrix::default();
     let mut reached = BTreeSet::new();
     for runtime in Runtime::ALL {
-        let mut field = Field::new(runtime);
+        let mut field = Field::new(runtime, None);
         for story in Story::ALL {
             field.prepare(story);
-            let first = (story == Story::Resumes).then(|| Kill::at(ON_THE_WAY));
-            let first: Vec<Kill> = first.into_iter().collect();
+            let first = (story == Story::Resumes).then(|| Strike::kill(ON_THE_WAY));
+            let first: Vec<Strike> = first.into_iter().collect();
             let undisturbed = field.deploy(story, &first);
             assert_eq!(undisturbed.violations, [""; 0], "{runtime} {story} without a kill");
-            for kill in kills(&undisturbed.passed, long, &reached) {
-                reached.insert(kill.point.clone());
-                let cell = Cell { point: kill.point.clone(), runtime, story };
-                let all: Vec<Kill> = first.iter().cloned().chain([kill]).collect();
+            for at in points(&undisturbed.passed, |point| long() || !reached.contains(point)) {
+                reached.insert(at.name().to_owned());
+                let cell = Cell { how: How::Kill, at: at.name().to_owned(), runtime, story };
+                let all: Vec<Strike> = first.iter().cloned().chain([Strike { at, how: How::Kill }]).collect();
                 field.prepare(story);
                 let seen = field.deploy(story, &all);
-                matrix.add(cell, first.len() + 1, seen);
+                matrix.add(cell, all.len(), seen);
             }
         }
     }
@@ -48,17 +62,62 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
     let missing: Vec<String> =
         windlass_agent::failpoint::names().into_iter().filter(|name| !reached.contains(name)).collect();
     assert!(missing.is_empty(), "no deployment passes {missing:?}: an effect without its failpoints?");
-    assert!(matrix.violations().is_empty(), "violations:\n  {}", matrix.violations().join("\n  "));
+    matrix.must_be_clean();
 }
 
-/// What to kill at, of the points that were passed.
-fn kills(passed: &[String], long: bool, reached: &BTreeSet<String>) -> Vec<Kill> {
-    let mut kills = Vec::new();
-    for (at, point) in passed.iter().enumerate() {
-        let pass = passed[..=at].iter().filter(|other| *other == point).count();
-        if long || (pass == 1 && !reached.contains(point)) {
-            kills.push(Kill { point: point.clone(), pass });
+#[test]
+fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
+    let programs =
+        [("mkfs.ext4", "e2fsprogs"), ("mkfs.xfs", "xfsprogs"), ("losetup", "mount"), ("python3", "python3")];
+    if !needs::root_and(&programs) {
+        return;
+    }
+    let mut matrix = Matrix::default();
+    for (format, runtime) in [(Format::Ext4, Runtime::Process), (Format::Xfs, Runtime::Static)] {
+        let mut field = Field::new(runtime, Some(format));
+        for story in [Story::Succeeds, Story::FailsProbes] {
+            let undisturbed = field.deploy(story, &[]);
+            assert_eq!(undisturbed.violations, [""; 0], "{runtime} {story} without a strike");
+            for how in How::OF_DISKS {
+                if how == How::ReadOnly && format == Format::Xfs {
+                    continue;
+                }
+                for at in some_points(&undisturbed.passed, how, format) {
+                    let cell = Cell { how, at: at.name().to_owned(), runtime, story };
+                    matrix.add(cell, 1, field.deploy(story, &[Strike { at, how }]));
+                }
+            }
         }
     }
-    kills
+    matrix.show();
+    matrix.must_be_clean();
+}
+
+/// The passes of points, of those that are wanted: the first pass, or in a long run each.
+fn points(passed: &[String], wanted: impl Fn(&str) -> bool) -> Vec<At> {
+    let pass = |at: usize| passed[..=at].iter().filter(|other| **other == passed[at]).count();
+    let all = passed.iter().enumerate().map(|(at, point)| (point, pass(at)));
+    all.filter(|(point, pass)| wanted(point) && (long() || *pass == 1))
+        .map(|(point, pass)| At::Point(point.clone(), pass))
+        .collect()
+}
+
+/// Those at which a disk is struck in this way. What is quick takes the power at most of them and the rest at few.
+fn some_points(passed: &[String], how: How, format: Format) -> Vec<At> {
+    let mut points = points(passed, |_| true);
+    let moments = if long() { 100 } else { 5 };
+    let longest: u64 = 1500;
+    let every = match (long(), how, format) {
+        (true, ..) => 1,
+        (false, How::PowerCut, Format::Ext4) => 2,
+        (false, How::PowerCut, Format::Xfs) => 9,
+        (false, ..) => 11,
+    };
+    // Not the same ones for each.
+    let skip = how as usize % every;
+    points = points.into_iter().skip(skip).step_by(every).collect();
+    if how == How::PowerCut {
+        points.extend((1..=moments).map(|n| At::Moment(Duration::from_millis(longest * n / moments))));
+    }
+    points
 }

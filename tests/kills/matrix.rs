@@ -4,21 +4,34 @@ use std::collections::BTreeMap;
 
 use windlass_proto::phase::Phase;
 
-use crate::field::{Runtime, Seen, Story};
+use crate::field::Seen;
+use crate::story::{Runtime, Story};
+use crate::strike::How;
 
 /// One cell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
-    pub(crate) point: String,
+    pub(crate) how: How,
+    pub(crate) at: String,
     pub(crate) runtime: Runtime,
     pub(crate) story: Story,
+}
+
+impl Cell {
+    /// Where the host may end: killed or not, at the same place; without power or disk, at rest on either release.
+    fn expected(&self) -> Vec<Phase> {
+        match self.how {
+            How::Kill => vec![self.story.end()],
+            _ => vec![Phase::Confirmed, Phase::Reverted, Phase::Failed, Phase::Idle],
+        }
+    }
 }
 
 /// All cells.
 #[derive(Debug, Default)]
 pub(crate) struct Matrix {
     cells: BTreeMap<Cell, Row>,
-    kills: usize,
+    strikes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -29,14 +42,17 @@ struct Row {
 }
 
 impl Matrix {
-    /// Takes a run in, in which so many kills were to happen.
+    /// Takes a run in, in which so many strikes were to happen.
     #[allow(clippy::print_stderr, reason = "whoever waits for it should see it")]
-    pub(crate) fn add(&mut self, cell: Cell, kills: usize, seen: Seen) {
-        let Seen { kills: killed, end, mut violations, .. } = seen;
-        if killed != kills {
-            violations.push(format!("killed {killed} times and not {kills}"));
+    pub(crate) fn add(&mut self, cell: Cell, strikes: usize, seen: Seen) {
+        let Seen { strikes: struck, end, mut violations, .. } = seen;
+        if struck != strikes {
+            violations.push(format!("struck {struck} times and not {strikes}"));
         }
-        let name = format!("{} {} {}", cell.point, cell.runtime, cell.story);
+        if !end.is_some_and(|end| cell.expected().contains(&end)) {
+            violations.push(format!("ends {end:?}"));
+        }
+        let name = format!("{} {} {} {}", cell.how, cell.at, cell.runtime, cell.story);
         for violation in &violations {
             eprintln!("VIOLATION: {name}: {violation}");
         }
@@ -46,11 +62,18 @@ impl Matrix {
         if !row.ends.contains(&end) {
             row.ends.push(end);
         }
-        self.kills += killed;
+        self.strikes += struck;
+    }
+
+    /// Panics unless everything was as it must be.
+    #[track_caller]
+    pub(crate) fn must_be_clean(&self) {
+        let violations = self.violations();
+        assert!(violations.is_empty(), "violations:\n  {}", violations.join("\n  "));
     }
 
     /// What was not as it must be.
-    pub(crate) fn violations(&self) -> Vec<&str> {
+    fn violations(&self) -> Vec<&str> {
         self.cells.values().flat_map(|row| &row.violations).map(String::as_str).collect()
     }
 
@@ -58,26 +81,28 @@ impl Matrix {
     #[allow(clippy::print_stderr, reason = "whoever runs the tests should see it")]
     pub(crate) fn show(&self) {
         eprintln!(
-            "{:<24} {:<8} {:<18} {:<10} {:<10} {:>4}  violations",
-            "killed at", "runtime", "story", "expected", "seen", "runs"
+            "{:<14} {:<24} {:<8} {:<18} {:<32} {:<20} {:>4}  violations",
+            "what", "at", "runtime", "story", "expected", "seen", "runs"
         );
-        for (Cell { point, runtime, story }, row) in &self.cells {
+        for (cell, row) in &self.cells {
+            let Cell { how, at, runtime, story } = cell;
             let seen: Vec<&str> = row.ends.iter().map(|end| end.map_or("nothing", Phase::word)).collect();
+            let expected: Vec<&str> = cell.expected().iter().map(|end| end.word()).collect();
             eprintln!(
-                "{point:<24} {runtime:<8} {story:<18} {:<10} {:<10} {:>4}  {}",
-                story.end(),
-                seen.join(", "),
+                "{how:<14} {at:<24} {runtime:<8} {story:<18} {:<32} {:<20} {:>4}  {}",
+                expected.join(" "),
+                seen.join(" "),
                 row.runs,
                 row.violations.len()
             );
         }
-        let points: std::collections::BTreeSet<&String> = self.cells.keys().map(|cell| &cell.point).collect();
+        let points: std::collections::BTreeSet<&String> = self.cells.keys().map(|cell| &cell.at).collect();
         let runs: usize = self.cells.values().map(|row| row.runs).sum();
         eprintln!(
-            "MEASURED: {} failpoints, {} cells, {runs} runs, {} real kills, {} violations",
+            "MEASURED: {} points, {} cells, {runs} runs, {} real strikes, {} violations",
             points.len(),
             self.cells.len(),
-            self.kills,
+            self.strikes,
             self.violations().len()
         );
     }

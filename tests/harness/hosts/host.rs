@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::disk::Disk;
 use super::engine::docker;
+use crate::disk::Disk;
 use crate::run::{Ended, run};
 use crate::wait::until;
 

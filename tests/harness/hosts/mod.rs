@@ -5,7 +5,6 @@
 //!
 //! * [`engine`] Docker and the hosts' image; [`packages`] the .debs; [`host`] what can befall a host; [`disk`] a small one.
 
-pub mod disk;
 pub mod engine;
 pub mod host;
 pub mod packages;
@@ -14,12 +13,12 @@ use std::fs::File;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use crate::disk::Disk;
 use crate::http::get;
 use crate::measured;
 use crate::operator::Operator;
 use crate::wait::until;
 
-use disk::Disk;
 use engine::{Engine, docker, image};
 use host::Host;
 use packages::deb;
