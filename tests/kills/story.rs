@@ -53,7 +53,7 @@ impl Story {
     ];
 
     /// In which phase an operator aborts.
-    const fn aborted_in(self) -> Option<Phase> {
+    pub(crate) const fn aborted_in(self) -> Option<Phase> {
         match self {
             Self::AbortedStaging => Some(Phase::Staging),
             Self::AbortedDraining => Some(Phase::Draining),
