@@ -4,6 +4,7 @@
 mod bundles;
 mod clocks;
 mod contact;
+mod damage;
 mod demo;
 mod development_fleet;
 mod drain;
