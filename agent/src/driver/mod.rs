@@ -17,7 +17,7 @@ use windlass_proto::phase::Phase;
 use windlass_proto::time::Span;
 use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State, status, step};
 
-use self::rules::{ending, in_words, may_go_unrecorded};
+use self::rules::{ending, in_words, instead, may_go_unrecorded};
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Order, Published};
@@ -288,7 +288,16 @@ impl Driver {
             if !may_go_unrecorded(before, after) {
                 tracing::error!(app = %name, error, phase = %before, "step not taken: it cannot be made durable");
                 self.refused_until = now.boot.after(REFUSED_FOR);
-                return false;
+                return match instead(&app.state, &next.state, &error) {
+                    Some(event) => {
+                        if after == Phase::Assigned {
+                            // Known, so that its failure is its own.
+                            app.state = next.state;
+                        }
+                        self.step(name, event)
+                    }
+                    None => false,
+                };
             }
             tracing::error!(app = %name, error, phase = %after, "step taken although it cannot be made durable");
         }

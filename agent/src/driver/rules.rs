@@ -1,7 +1,7 @@
 //! What the driver goes by; pure.
 
-use windlass_proto::phase::Phase;
-use windlass_release::{Now, State};
+use windlass_proto::phase::{Fault, Phase};
+use windlass_release::{Event, Now, Staging, State};
 
 use crate::store::HistoryRow;
 
@@ -17,6 +17,29 @@ pub(super) const fn may_go_unrecorded(before: Phase, after: Phase) -> bool {
         // The supervision of what is confirmed.
         Phase::Confirmed => matches!(before, Phase::Confirmed),
         _ => false,
+    }
+}
+
+/// What happens instead of a step that cannot be recorded: the operation fails, and the host stays or goes back where it can do
+/// so without a record. Otherwise the step is tried again, or a deadline ends it.
+pub(super) fn instead(before: &State, after: &State, why: &str) -> Option<Event> {
+    let reason = format!("the host cannot record what it does: {why}");
+    let fault = Fault::Host;
+    match (before.phase(), after.phase()) {
+        (_, Phase::Assigned) | (Phase::Assigned | Phase::Staging, _) => {
+            let op = after.operation.as_ref()?.op.clone();
+            Some(Event::Staging { op, news: Staging::Failed { fault, reason } })
+        }
+        (
+            Phase::Draining
+            | Phase::Stopping
+            | Phase::Switching
+            | Phase::Starting
+            | Phase::Verifying
+            | Phase::Admitting,
+            _,
+        ) => Some(Event::Failed { turn: before.turn, fault, reason }),
+        _ => None,
     }
 }
 
