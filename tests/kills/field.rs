@@ -136,8 +136,10 @@ impl Field {
                 self.arm(strikes.get(struck));
             }
             over = over || is_over(&self.fleet, &rollout);
-            // Who stands still answers nobody.
-            if strikes.get(struck).is_some_and(|strike| strike.how != How::Kill) && !over {
+            // Who stands still answers nobody, and some moments come after the end.
+            let waits =
+                |strike: &Strike| strike.how != How::Kill && (!over || matches!(strike.at, At::Moment(_)));
+            if strikes.get(struck).is_some_and(waits) {
                 pass(Duration::from_millis(5));
                 continue;
             }
@@ -241,6 +243,8 @@ impl Field {
             self.agent.program.restart();
             violations.extend(self.serves(properties, how));
             self.disk.as_ref().unwrap().make_room();
+            // The coordinator shall know of the room at once.
+            self.agent.program.restart();
         }
         violations
     }

@@ -75,8 +75,8 @@ impl Strike {
         let At::Point(point, pass) = &self.at else { return None };
         let verb = if self.how == How::Kill { "kill" } else { "stop" };
         Some(match pass {
-            1 => format!("{point}=return({verb})"),
-            n => format!("{point}={}*off->return({verb})", n - 1),
+            1 => format!("{point}=1*return({verb})"),
+            n => format!("{point}={}*off->1*return({verb})", n - 1),
         })
     }
 }
