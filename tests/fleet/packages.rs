@@ -1,9 +1,14 @@
 //! What Debian users expect of packages: install, upgrade, remove, purge.
 
+use std::path::Path;
+use std::process::Command;
+
 use windlass_tests::app::App;
 use windlass_tests::hosts;
-use windlass_tests::hosts::packages::deb;
+use windlass_tests::hosts::packages::{can_be_made, deb, rpm};
 use windlass_tests::http::get;
+use windlass_tests::run::{Ended, run};
+use windlass_tests::{needs, skip};
 
 #[test]
 fn packages_install_upgrade_go_and_are_purged_and_no_application_goes_with_them() {
@@ -57,4 +62,39 @@ fn packages_install_upgrade_go_and_are_purged_and_no_application_goes_with_them(
     assert_ne!(host.exec(&["test", "-e", "/var/lib/windlass"]).code, 0);
     let units = host.shell("systemctl list-unit-files --no-legend 'windlass-*'").stdout;
     assert_eq!(units.trim(), "", "no unit is left, masked or dangling");
+}
+
+#[test]
+fn the_rpms_install_and_an_upgrade_leaves_the_configuration_alone() {
+    if !can_be_made() || !needs::root_and(&[("rpm", "rpm")]) {
+        return;
+    }
+    let rpms: Vec<_> =
+        ["windlass", "windlass-agent", "windlass-coordinator"].into_iter().filter_map(rpm).collect();
+    if rpms.len() < 3 {
+        return skip("there are only .debs in WINDLASS_PACKAGES");
+    }
+    // There is no distribution of rpms to install them on: an empty root stands in, without scriptlets.
+    let root = tempfile::tempdir().unwrap();
+    let rpm = |args: &[&str], packages: &[std::path::PathBuf]| -> Ended {
+        let mut rpm = Command::new("rpm");
+        rpm.arg("--root").arg(root.path()).args(args).args(packages);
+        run(&mut rpm).expect(0)
+    };
+    rpm(&["--install", "--nodeps", "--noscripts", "--nosignature"], &rpms);
+    for program in ["windlass", "windlass-agent", "windlass-coordinator"] {
+        run(Command::new(root.path().join("usr/bin").join(program)).arg("--version")).expect(0);
+        let unit = root.path().join(format!("usr/lib/systemd/system/{program}.service"));
+        assert_eq!(unit.is_file(), program != "windlass", "{}", unit.display());
+    }
+    let config = root.path().join("etc/windlass/agent.toml");
+    let listed = rpm(&["--query", "--configfiles", "windlass-agent"], &[]);
+    assert_eq!(listed.stdout.trim(), "/etc/windlass/agent.toml");
+    std::fs::write(&config, "name = \"mine\"\n").unwrap();
+    rpm(&["--upgrade", "--force", "--nodeps", "--noscripts", "--nosignature"], &rpms[1..2]);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "name = \"mine\"\n");
+    let scripts = rpm(&["--query", "--scripts", "windlass-agent"], &[]).stdout;
+    assert!(scripts.contains("try-restart windlass-agent.service"), "{scripts}");
+    rpm(&["--erase", "--noscripts", "windlass-agent"], &[]);
+    assert!(!Path::new(&root.path().join("usr/bin/windlass-agent")).exists());
 }

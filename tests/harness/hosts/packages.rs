@@ -23,10 +23,17 @@ pub fn can_be_made() -> bool {
 /// The .deb of `windlass`, `windlass-agent` or `windlass-coordinator`: from `WINDLASS_PACKAGES`, a directory, where that is
 /// set; else made anew when programs or packaging have changed.
 pub fn deb(name: &str) -> PathBuf {
+    find(directory(), name, '_', ".deb").unwrap_or_else(|| panic!("no {name} in {}", directory().display()))
+}
+
+/// The .rpm, where the packages are made here.
+pub fn rpm(name: &str) -> Option<PathBuf> {
+    find(directory(), name, '-', ".rpm")
+}
+
+fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let directory =
-        DIRECTORY.get_or_init(|| std::env::var_os("WINDLASS_PACKAGES").map_or_else(made, PathBuf::from));
-    find(directory, name).unwrap_or_else(|| panic!("no {name} in {}", directory.display()))
+    DIRECTORY.get_or_init(|| std::env::var_os("WINDLASS_PACKAGES").map_or_else(made, PathBuf::from))
 }
 
 /// The CLI of its package, unpacked into `dir`.
@@ -41,7 +48,8 @@ fn made() -> PathBuf {
     let mut build = Command::new(cargo);
     run_within(build.current_dir(root()).args(["build", "--release", "--locked"]), BUILD).expect(0);
     let packages = target.join("packages");
-    let debs = ["windlass", "windlass-agent", "windlass-coordinator"].map(|name| find(&packages, name));
+    let debs =
+        ["windlass", "windlass-agent", "windlass-coordinator"].map(|name| find(&packages, name, '_', ".deb"));
     let oldest = debs.iter().map(|deb| deb.as_deref().and_then(modified)).min().flatten();
     if oldest.is_none_or(|oldest| oldest < newest_part(&target)) {
         run_within(&mut Command::new(root().join("packaging/build")), BUILD).expect(0);
@@ -49,11 +57,14 @@ fn made() -> PathBuf {
     packages
 }
 
-fn find(packages: &Path, name: &str) -> Option<PathBuf> {
+/// Of names as `windlass_0.1.0-1_amd64.deb`, `windlass-0.1.0-1.x86_64.rpm`.
+fn find(packages: &Path, name: &str, separator: char, extension: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(packages).ok()?.flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| {
         let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+        let version = file.strip_prefix(name).and_then(|rest| rest.strip_prefix(separator));
+        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+            && file.ends_with(extension)
     };
     entries.into_iter().find(is_it)
 }
