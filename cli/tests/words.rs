@@ -94,6 +94,29 @@ fn without_a_context() {
 }
 
 #[test]
+fn a_context_is_added_from_what_issue_operator_left_and_used_from_then_on() {
+    let dir = dir();
+    let own = dir.path().join("ana");
+    std::fs::create_dir(&own).unwrap();
+    let add = |name: &str, coordinator: &str| {
+        shown(dir.path(), &["context", "add", name, "--coordinator", coordinator, "--from", "ana"])
+    };
+    assert!(add("prod", "c.example:7444").contains("ana holds no operator's key"));
+    std::fs::write(own.join("ana.key"), "").unwrap();
+    assert!(add("prod", "c.example:7444").contains("ca.pem is missing"));
+    for file in ["ca.pem", "ana.pem"] {
+        std::fs::write(own.join(file), "").unwrap();
+    }
+    assert!(add("prod", "c.example").contains("is not HOST:PORT"));
+    assert!(add("prod", "c.example:7444").contains("Using prod"));
+    assert!(add("prod", "c.example:7444").contains("has a context \"prod\" already"));
+    let list = shown(dir.path(), &["context", "list"]);
+    assert!(list.contains("c.example:7444") && list.contains("* "), "{list}");
+    std::fs::write(own.join("ben.key"), "").unwrap();
+    assert!(add("test", "c.example:7444").contains("keys of several operators"));
+}
+
+#[test]
 fn an_unknown_context_is_named_with_its_near_match() {
     let dir = dir();
     let config = "current = \"prod\"\n[contexts.prod]\ncoordinator = \"127.0.0.1:1\"\nca = \"ca.pem\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";

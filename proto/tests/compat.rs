@@ -8,9 +8,12 @@ mod fixtures;
 
 use fixtures::{Memory, small};
 use windlass_proto::bundle::{AuthorKey, BundleFile, Envelope, Manifest, Trust, write_bundle};
+use windlass_proto::spec::ReleaseSpec;
 
 const MANIFEST: &[u8] = include_bytes!("golden/manifest.v1.json");
 const DIGEST: &str = "b3:fb544367d456984be6ae6767e19da2cc6fff703f84b81851e6bb60a9cb965eb0";
+const SECOND: &[u8] = include_bytes!("golden/manifest.v2.json");
+const SECOND_DIGEST: &str = "";
 const ENVELOPE: &[u8] = include_bytes!("golden/envelope.v1.json");
 const BUNDLE: &[u8] = include_bytes!("golden/shop-1.2.3.wlb");
 /// RFC 8410's example.
@@ -46,6 +49,26 @@ fn the_bundle_file_is_read() {
     assert_eq!(file.envelope().encode(), ENVELOPE);
 }
 
+/// What needs the second format: hooks and the systemd runtime.
+fn second() -> Manifest {
+    let release = r#"{
+        "runtime": {"kind": "systemd", "command": ["bin/shop", "{host.address}:{port.http}"], "user": "shop",
+                    "resources": {"memory_max": "512MiB", "cpu_quota": "150%", "open_files": 4096}},
+        "ports": {"http": 8080},
+        "hooks": {"before_install": [{"run": ["bin/migrate"], "timeout": "30s", "idempotent": true}]}
+    }"#;
+    let release: ReleaseSpec = serde_json::from_str(release).unwrap();
+    Manifest { format: release.format(), release, ..small() }
+}
+
+#[test]
+fn the_second_format_has_the_same_bytes_and_digest() {
+    assert_eq!(second().format, 2);
+    assert_eq!(String::from_utf8(second().encode()).unwrap(), String::from_utf8(SECOND.to_vec()).unwrap());
+    assert_eq!(Manifest::decode(SECOND).unwrap(), second());
+    assert_eq!(second().digest().to_string(), SECOND_DIGEST);
+}
+
 /// For a new format only: `WINDLASS_WRITE_GOLDEN=1` writes its files and says what else changes.
 #[test]
 fn golden_files_are_written_on_demand() {
@@ -61,5 +84,7 @@ fn golden_files_are_written_on_demand() {
     let mut bundle = Vec::new();
     write_bundle(&mut bundle, &envelope, &Memory::small()).unwrap();
     std::fs::write(golden.join("shop-1.2.3.wlb"), bundle).unwrap();
+    std::fs::write(golden.join("manifest.v2.json"), second().encode()).unwrap();
+    println!("second digest {}", second().digest());
     panic!("digest {} key {}", small().digest(), key.id());
 }

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::run::run;
 use crate::wait::{pass, until};
 
@@ -133,7 +136,7 @@ impl Disk {
 
     /// What the next boot finds. Ends with SIGKILL whatever works in there.
     pub fn mount_again(&self) {
-        self.end_users();
+        assert!(self.end_users(), "somebody works on the disk who cannot be ended");
         run(Command::new("umount").arg(&self.at)).expect(0);
         // The mount namespaces of those who were ended go a little later, and no two may write on one image.
         until("the disk is nobody's", Duration::from_secs(10), || {
@@ -143,18 +146,20 @@ impl Disk {
         self.mount();
     }
 
-    fn end_users(&self) {
-        until("nobody works on the disk", Duration::from_secs(10), || {
+    /// Says whether nobody is left.
+    fn end_users(&self) -> bool {
+        for _ in 0..500 {
             let users = self.users();
-            for pid in &users {
-                let _gone =
-                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL);
+            if users.is_empty() {
+                return true;
             }
-            if !users.is_empty() {
-                pass(Duration::from_millis(10));
+            for pid in users {
+                // Gone is as good.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            users.is_empty().then_some(())
-        });
+            pass(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Whose program, directory or open file is on it.
@@ -180,9 +185,7 @@ fn directory() -> tempfile::TempDir {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.end_users();
-        }
+        self.end_users();
         run(Command::new("umount").arg("--lazy").arg(&self.at));
     }
 }
