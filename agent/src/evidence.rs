@@ -205,11 +205,11 @@ mod tests {
             program: "/bin/true".into(),
             args: vec![],
             dir: "/".into(),
-            log: Some(run.log(&old)),
+            log: Some(crate::shim::log::of(dir.path(), &old)),
             at: Timestamp(0),
         };
         fs::write(run.started(), serde_json::to_vec(&started).unwrap()).unwrap();
-        fs::write(run.log(&old), "hello\n").unwrap();
+        fs::write(crate::shim::log::of(dir.path(), &old), "hello\n").unwrap();
         let seen = |release| Transcript {
             release,
             probe: crate::probe::ProbeName::Readiness,

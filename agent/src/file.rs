@@ -23,43 +23,19 @@ pub fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> F
     move |source| FileError { verb, path: path.to_owned(), source }
 }
 
-/// Room for small writes in a directory on a full disk, see [`keep_reserve`].
-pub const RESERVE: &str = ".reserve";
-const RESERVE_BYTES: usize = 256 * 1024;
-
-/// Puts room aside in a directory, so that [`replace`] works there once more when the disk is full: going back to the
-/// old release needs a few small files. Without room for it now there is none to put aside, which is no error.
-pub fn keep_reserve(dir: &Path) {
-    let reserve = dir.join(RESERVE);
-    let kept = fs::metadata(&reserve).is_ok_and(|metadata| metadata.len() == RESERVE_BYTES as u64);
-    // Not zeroes, which some file systems do not store.
-    if !kept && write_new(&reserve, &[0x5a; RESERVE_BYTES], 0o600).is_err() {
-        let _ = fs::remove_file(&reserve);
-    }
-}
-
 /// Replaces `path` by `content` so that a reader, or a power cut, sees the old or the new content and nothing else.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let write = || {
-        let written = write_new(&new, content, mode)
-            .and_then(|()| fs::rename(&new, path))
-            .and_then(|()| path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()));
-        written.inspect_err(|_| {
-            // The half-written file is of no use to anybody, and the first error is the one to tell.
-            let _ = fs::remove_file(&new);
-        })
-    };
-    match write() {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            let room = fs::remove_file(path.with_file_name(RESERVE));
-            room.map_err(|_| error).and_then(|()| write())
-        }
-        written => written,
-    }
-    .map_err(at("write", path))
+    let written = write_new(&new, content, mode)
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()));
+    written.map_err(|error| {
+        // The half-written file is of no use to anybody, and the first error is the one to tell.
+        let _ = fs::remove_file(&new);
+        at("write", path)(error)
+    })
 }
 
 fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {

@@ -97,6 +97,7 @@ pub fn launch(layout: &Layout, release: &ReleaseRef) -> Result<Launch, HeldError
         spec: manifest.release,
         dir: layout.tree(app, digest),
         run: RunDir(layout.app_run(app)),
+        logs: layout.app_logs(app),
         data: layout.app_data(app),
     })
 }

@@ -48,7 +48,7 @@ impl Layout {
 
     /// Makes the directories of an app.
     pub fn create_app(&self, app: &AppName) -> Result<(), CreateError> {
-        for path in [self.app(app), self.releases(app), self.app_run(app), self.run_app(app)] {
+        for path in [self.app(app), self.releases(app), self.app_run(app), self.app_logs(app)] {
             make(&path, SHARED)?;
         }
         Ok(())
@@ -144,9 +144,15 @@ impl Layout {
         self.app(app).join("confirmed")
     }
 
-    /// The files of the app's shim and its logs.
+    /// What runs of the app, and whether it may have traffic: in the run directory, so that it needs no disk, and a boot
+    /// forgets it.
     pub fn app_run(&self, app: &AppName) -> PathBuf {
-        self.app(app).join("run")
+        self.run.join(app.as_str())
+    }
+
+    /// The app's output, by release.
+    pub fn app_logs(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("log")
     }
 
     /// What the app itself writes; it belongs to the app's user and is never emptied or removed.
@@ -154,14 +160,9 @@ impl Layout {
         self.app(app).join("data")
     }
 
-    /// An app's directory in the run directory.
-    pub fn run_app(&self, app: &AppName) -> PathBuf {
-        self.run.join(app.as_str())
-    }
-
     /// The link that the app's process uses.
     pub fn current(&self, app: &AppName) -> PathBuf {
-        self.run_app(app).join("current")
+        self.app_run(app).join("current")
     }
 }
 

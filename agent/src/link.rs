@@ -53,7 +53,7 @@ pub fn set_current(layout: &Layout, app: &AppName, digest: &Digest) -> Result<()
     if !tree.is_dir() {
         return Err(LinkError::NoRelease { app: app.clone(), digest: *digest });
     }
-    let dir = layout.run_app(app);
+    let dir = layout.app_run(app);
     ballast::with(layout, || std::fs::create_dir_all(&dir)).map_err(io_error("create", &dir))?;
     let link = layout.current(app);
     ballast::with(layout, || durable::replace_link(&link, &tree)).map_err(io_error("replace", &link))
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(confirmed(&layout, &app).unwrap(), Some(old));
         assert_eq!(confirmed_at(&layout.release(&app, &old)), Some(Timestamp(7)));
         assert_eq!(confirmed_at(&layout.release(&app, &new)), None);
-        std::fs::remove_dir_all(layout.run_app(&app)).unwrap();
+        std::fs::remove_dir_all(layout.app_run(&app)).unwrap();
         assert_eq!(restore_current(&layout, &app).unwrap(), Some(old));
         assert_eq!(current(&layout, &app).unwrap(), Some(old));
 

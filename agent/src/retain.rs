@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use windlass_proto::digest::Digest;
@@ -14,8 +15,7 @@ use windlass_proto::time::Timestamp;
 use crate::durable;
 use crate::failpoint::{self, Barrier};
 use crate::layout::Layout;
-use crate::shim::log::former;
-use crate::shim::order::RunDir;
+use crate::shim::log::{self, former};
 
 /// Which releases of an application stay besides those that must.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +90,9 @@ const LOGS: usize = 4;
 
 /// Removes the logs of all releases but `held` and the [`LOGS`] that were written to last. To be called when no other
 /// release runs.
-pub fn prune_logs(run: &RunDir, held: &[Digest]) -> io::Result<()> {
+pub fn prune_logs(logs: &Path, held: &[Digest]) -> io::Result<()> {
     let mut gone = Vec::new();
-    for item in std::fs::read_dir(&run.0)? {
+    for item in std::fs::read_dir(logs)? {
         let item = item?;
         let name = item.file_name();
         let hex = name.to_str().and_then(|name| name.strip_suffix(".log"));
@@ -103,7 +103,7 @@ pub fn prune_logs(run: &RunDir, held: &[Digest]) -> io::Result<()> {
     }
     gone.sort_unstable_by(|one, other| other.cmp(one));
     for (_, digest) in gone.into_iter().skip(LOGS) {
-        let log = run.log(&digest);
+        let log = log::of(logs, &digest);
         match std::fs::remove_file(former(&log)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::remove_file(&log)?,
@@ -187,18 +187,17 @@ mod tests {
     #[test]
     fn logs_of_releases_that_are_gone_go_but_for_the_newest() {
         let dir = tempfile::tempdir().unwrap();
-        let run = RunDir(dir.path().into());
         for number in 0..8 {
-            let log = run.log(&digest(number));
+            let log = log::of(dir.path(), &digest(number));
             for path in [former(&log), log.clone()] {
                 std::fs::write(path, "x").unwrap();
             }
             let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number.into());
             std::fs::File::options().write(true).open(&log).unwrap().set_modified(at).unwrap();
         }
-        std::fs::write(run.started(), "{}").unwrap();
-        prune_logs(&run, &[digest(0)]).unwrap();
-        let left: Vec<u8> = (0..8).filter(|number| run.log(&digest(*number)).exists()).collect();
+        std::fs::write(dir.path().join("other"), "{}").unwrap();
+        prune_logs(dir.path(), &[digest(0)]).unwrap();
+        let left: Vec<u8> = (0..8).filter(|number| log::of(dir.path(), &digest(*number)).exists()).collect();
         assert_eq!(left, [0, 4, 5, 6, 7]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2 * left.len() + 1);
     }

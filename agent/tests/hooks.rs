@@ -103,6 +103,7 @@ impl Place {
             spec,
             dir: self.dir.path().join("tree"),
             run: self.run(),
+            logs: self.dir.path().join("log"),
             data: self.dir.path().join("data"),
         };
         let policy = HostPolicy {

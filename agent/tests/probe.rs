@@ -97,6 +97,7 @@ fn target(dir: &tempfile::TempDir, port: u16) -> Target {
             },
             dir: dir.path().into(),
             run: RunDir(dir.path().join("run")),
+            logs: dir.path().join("log"),
             data: dir.path().join("data"),
         },
     }

@@ -14,6 +14,7 @@ use windlass_agent::processes::{self, ProcessId};
 use windlass_agent::runtime::kill::members;
 use windlass_agent::runtime::process::{ProcessRuntime, exited, find, in_words};
 use windlass_agent::runtime::{HostContext, Launch, Runtime as _, RuntimeError};
+use windlass_agent::shim::log;
 use windlass_agent::shim::log::last_lines;
 use windlass_agent::shim::order::{Order, RunDir, Started};
 use windlass_proto::digest::Digest;
@@ -75,6 +76,7 @@ impl Place {
             },
             dir: self.dir.path().join("tree"),
             run: self.run(),
+            logs: self.dir.path().join("log"),
             data: self.dir.path().join("data"),
         }
     }
@@ -340,7 +342,7 @@ async fn a_start_whose_agent_was_killed_is_taken_over() {
         user: None,
         memory_max: None,
         open_files: None,
-        log: Some(launch.run.log(&launch.release.digest)),
+        log: Some(log::of(&launch.logs, &launch.release.digest)),
     };
     fs::write(launch.run.order(), serde_json::to_vec(&order).unwrap()).unwrap();
     let mut shim = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-agent"))
@@ -406,7 +408,7 @@ impl SmallDisk {
     fn mount(at: PathBuf) -> Option<Self> {
         fs::create_dir(&at).unwrap();
         let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=2m,nr_inodes=40,mode=755", "tmpfs"])
             .arg(&at)
             .stderr(std::process::Stdio::null())
             .status();
@@ -421,20 +423,20 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn the_former_release_starts_again_on_a_full_disk() {
+async fn a_release_starts_without_a_log_on_a_full_disk() {
     let place = Place::new();
     let Some(disk) = SmallDisk::mount(place.dir.path().join("disk")) else { return };
-    let mut launch = place.launch("exec sleep 1000", Span::secs(1));
-    launch.run = RunDir(disk.0.join("run"));
-    let first = runtime().start(&launch).await.unwrap().unwrap();
+    let mut launch = place.launch("echo hello; exec sleep 1000", Span::secs(1));
+    launch.logs = disk.0.join("log");
     let mut filler = fs::File::create(disk.0.join("filler")).unwrap();
     while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
-    runtime().stop(&launch).await.unwrap();
-    assert!(!first.app.lives());
-    let again = runtime().start(&launch).await.unwrap().unwrap();
-    assert!(again.app.lives());
-    windlass_agent::traffic::admit(&launch).unwrap();
-    assert_eq!(find(&launch.run), Some(again));
+    let mut number = 0;
+    while fs::File::create(disk.0.join(number.to_string())).is_ok() {
+        number += 1;
+    }
+    let started = runtime().start(&launch).await.unwrap().unwrap();
+    assert!(started.app.lives());
+    assert_eq!(started.log, None);
     runtime().stop(&launch).await.unwrap();
 }
 

@@ -57,7 +57,7 @@ fn ledger(fleet: &Fleet) -> (u64, u64, u64) {
 }
 
 fn ready_file(fleet: &Fleet) -> PathBuf {
-    fleet.host(1).state_dir.join("apps/web/run/ready")
+    fleet.host(1).run_dir().join("web/ready")
 }
 
 fn in_phase(fleet: &Fleet, version: &str, phase: &str) {

@@ -81,7 +81,7 @@ fn every_kind_of_sick_release_goes_back_and_is_named_for_what_it_is() {
 #[test]
 fn an_answer_of_somebody_elses_process_does_not_count() {
     let (fleet, app) = one_host("", "1m");
-    let started = fleet.host(1).state_dir.join("apps/web/run/started.json");
+    let started = fleet.host(1).run_dir().join("web/started.json");
     let (address, port) = (fleet.host(1).address, app.port);
     let before = std::fs::read_to_string(&started).unwrap();
     let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
@@ -180,7 +180,7 @@ fn a_host_where_the_old_release_does_not_come_up_either_waits_for_a_person() {
     deploy(&fleet, &app, "2.0", "ready=no", 3);
     until("the host is quarantined", LIMIT, || (host(&fleet)["phase"] == "quarantined").then_some(()));
     assert_eq!(says(&fleet, &app), None);
-    assert!(!fleet.host(1).state_dir.join("apps/web/run/ready").exists(), "it is out of traffic");
+    assert!(!fleet.host(1).run_dir().join("web/ready").exists(), "it is out of traffic");
     why(&fleet, "app", "readiness");
     let shown = fleet.windlass(&["host", "show", "host-1"]).expect(0).stdout;
     assert!(shown.contains("the way back to web 1.0"), "{shown}");

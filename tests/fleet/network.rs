@@ -74,7 +74,7 @@ fn a_host_that_is_cut_off_ends_on_one_release_and_it_is_the_right_one() {
     let deploy = fleet.deploy_start(&second.version("2.0"), "2.0");
     let id = in_phase(&fleet, "2.0", "draining");
     host.cut_off();
-    let ready = "/var/lib/windlass/apps/web/run/ready";
+    let ready = "/run/windlass/web/ready";
     until("it undrains alone", LIMIT, || (host.exec(&["test", "-e", ready]).code == 0).then_some(()));
     assert_eq!((pid(), inside(host)), (before, "1.0".to_owned()));
     drop(held);

@@ -165,6 +165,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Its agent's run directory.
+    pub fn run_dir(&self) -> PathBuf {
+        self.state_dir.with_file_name("run")
+    }
+
     /// Kills its agent with SIGKILL and waits for its end.
     pub fn kill(&self) {
         kill_hard(self.pid.expect("its agent runs"));

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use windlass_agent::control::{self, AgentStatus, Question};
-use windlass_agent::file::RESERVE;
 use windlass_agent::held;
 use windlass_agent::inspect::AppInspection;
 use windlass_agent::layout::Layout;
@@ -232,7 +231,7 @@ impl<'a> Properties<'a> {
     /// P10: temporary links and files, shims without an app, remains of stagings, trash.
     fn clutter(&self, app: &AppName) -> Vec<String> {
         let mut broken = Vec::new();
-        let dirs = [self.layout.app(app), self.layout.app_run(app), self.layout.run_app(app)];
+        let dirs = [self.layout.app(app), self.layout.app_run(app), self.layout.app_logs(app)];
         let held = held::digests(&self.layout, app).into_iter().map(|held| self.layout.release(app, &held));
         for dir in dirs.into_iter().chain([self.layout.releases(app)]).chain(held) {
             let temporary =

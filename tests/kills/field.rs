@@ -272,12 +272,10 @@ impl Field {
         let host = &self.agent.host;
         match self.runtime {
             Runtime::Process => get(&host.address, self.app.port, "/")?.member("version"),
-            Runtime::Static => std::fs::read_to_string(self.run_dir().join("web/current/version")).ok(),
+            Runtime::Static => {
+                std::fs::read_to_string(self.agent.host.run_dir().join("web/current/version")).ok()
+            }
         }
-    }
-
-    fn run_dir(&self) -> PathBuf {
-        self.agent.host.state_dir.parent().unwrap().join("run")
     }
 
     /// The power comes back: links first, without an agent, then the agent. Says what is wrong before it starts.
@@ -286,12 +284,12 @@ impl Field {
         self.disk.as_ref().unwrap().mount_again();
         write_boot_id(&self.points.path().join("boot-id"), self.deployments);
         // It is a tmpfs.
-        let _ = std::fs::remove_dir_all(self.run_dir());
-        std::fs::create_dir(self.run_dir()).unwrap();
-        let config = self.run_dir().with_file_name("agent.toml");
+        let _ = std::fs::remove_dir_all(self.agent.host.run_dir());
+        std::fs::create_dir(self.agent.host.run_dir()).unwrap();
+        let config = self.agent.host.run_dir().with_file_name("agent.toml");
         run(Command::new(agent_with_failpoints()).args(["restore-links", "--config"]).arg(config)).expect(0);
 
-        let layout = Layout::new(&self.agent.host.state_dir, self.run_dir()).unwrap();
+        let layout = Layout::new(&self.agent.host.state_dir, self.agent.host.run_dir()).unwrap();
         let app = self.app.name.parse().unwrap();
         let mut violations = Vec::new();
         let (current, confirmed) =

@@ -33,7 +33,7 @@ pub struct Fragment {
     /// What this host allows, whoever asks.
     #[serde(default)]
     pub policy: PolicyFragment,
-    /// How applications get traffic, besides the file `apps/APP/run/ready`.
+    /// How applications get traffic, besides the file `RUN_DIR/APP/ready`.
     #[serde(default)]
     pub traffic: TrafficFragment,
     /// Which releases of an application stay on the host.

@@ -10,9 +10,11 @@ use windlass_proto::id::{AppName, OpId};
 use windlass_proto::release::ReleaseRef;
 
 use super::{Brief, Failure, Host, chain};
+use crate::ballast;
 use crate::clock;
 use crate::evidence::{self, Scene};
 use crate::failpoint::{self, Barrier};
+use crate::file::at;
 use crate::held;
 use crate::hook;
 use crate::link::{self, LinkError};
@@ -113,7 +115,10 @@ impl Host {
                 hooks,
             });
             let bytes = items.iter().map(|item| item.text.len() as u64).sum();
-            evidence::keep(&host.layout.evidence(), &op, &items)?;
+            ballast::with(&host.layout, || {
+                evidence::keep(&host.layout.evidence(), &op, &items).map_err(|error| error.source)
+            })
+            .map_err(at("keep evidence in", &host.layout.evidence()))?;
             failpoint::at(Barrier::EvidenceWritten);
             let row = EvidenceRow { op: op.clone(), at: clock::wall(), file: format!("{op}.json"), bytes };
             host.remember(vec![Change::Frozen { app: brief.app, row }]);
@@ -148,7 +153,7 @@ impl Host {
         let mut logged = keep.clone();
         drop(keep);
         logged.extend(held::digests(&self.layout, app));
-        if let Err(error) = retain::prune_logs(&self.run_dir(app), &logged) {
+        if let Err(error) = retain::prune_logs(&self.layout.app_logs(app), &logged) {
             tracing::warn!(%app, %error, "logs not pruned");
         }
         self.remember(rows.into_iter().map(|row| Change::Remove(row.release)).collect());

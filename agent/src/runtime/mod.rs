@@ -72,8 +72,10 @@ pub struct Launch {
     pub spec: ReleaseSpec,
     /// Its tree: `.../releases/<hex>/tree`.
     pub dir: PathBuf,
-    /// The application's run directory: `.../apps/APP/run`.
+    /// The application's run directory: `/run/windlass/APP`.
     pub run: RunDir,
+    /// Where its output goes: `.../apps/APP/log`.
+    pub logs: PathBuf,
     /// The application's own directory, the same for all its releases: `.../apps/APP/data`.
     pub data: PathBuf,
 }

@@ -17,6 +17,7 @@ use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill};
 use crate::failpoint::{self, Barrier};
 use crate::pidfd::PidFd;
+use crate::shim::log;
 use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
 use crate::{clock, file, processes, sockets};
 
@@ -55,7 +56,7 @@ impl ProcessRuntime {
             user,
             memory_max: resources.as_ref().and_then(|r| r.memory_max).map(|size| size.0),
             open_files: resources.as_ref().and_then(|r| r.open_files),
-            log: Some(launch.run.log(&launch.release.digest)),
+            log: Some(log::of(&launch.logs, &launch.release.digest)),
         })
     }
 }
@@ -135,7 +136,10 @@ impl Runtime for ProcessRuntime {
         check_ports(&self.host, launch)?;
         file::make_dir(&launch.run.0)?;
         data::prepare(&launch.data, order.user)?;
-        file::keep_reserve(&launch.run.0);
+        // Without it, as on a broken disk, the output is lost and not the application.
+        if let Err(error) = file::make_dir(&launch.logs) {
+            tracing::warn!(app = %launch.release.app, %error, "no log");
+        }
         let started = spawn(&self.shim, &launch.run, &order).await?;
         tracing::info!(app = %started.release.app, version = %started.release.version, pid = started.app.pid,
             "application started");

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use windlass_proto::digest::Digest;
+
 /// Size at which the log is put aside as `.1`, replacing the former one.
 pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -18,6 +20,11 @@ pub struct RotatingLog {
     file: File,
     length: u64,
     limit: u64,
+}
+
+/// The log of a release's application, in the directory of its logs.
+pub fn of(dir: &Path, release: &Digest) -> PathBuf {
+    dir.join(format!("{}.log", release.hex()))
 }
 
 /// Where the put-aside part of a log lies.

@@ -40,8 +40,8 @@ enum ShimError {
     NoOrder(std::path::PathBuf),
     #[error("cannot {0}")]
     Detach(&'static str, #[source] io::Error),
-    #[error("cannot open the log {}", path.display())]
-    Log { path: std::path::PathBuf, source: io::Error },
+    #[error("cannot make a pipe for the output")]
+    Pipe(#[source] io::Error),
     #[error("cannot run {}", program.display())]
     Spawn { program: std::path::PathBuf, source: io::Error },
     #[error("cannot limit {what} to {value}; the agent's own limit is lower")]
@@ -147,12 +147,12 @@ fn start(path: &Path) -> Result<Running, ShimError> {
 
     let order: Order =
         order::read(path).map_err(ShimError::Order)?.ok_or_else(|| ShimError::NoOrder(path.to_owned()))?;
-    let log_error = |source| ShimError::Log { path: order.log.clone().unwrap_or_default(), source };
-    let log =
-        order.log.as_ref().map(|path| RotatingLog::open(path, LOG_BYTES)).transpose().map_err(log_error)?;
-    let ends = log.is_none().then(Arc::<Mutex<Ends>>::default);
-    let (output, input) = io::pipe().map_err(log_error)?;
-    let error_input = input.try_clone().map_err(log_error)?;
+    // A full or broken disk loses the output, not the application.
+    let log = order.log.as_ref().and_then(|path| RotatingLog::open(path, LOG_BYTES).ok());
+    let path_of_log = order.log.clone().filter(|_| log.is_some());
+    let ends = order.log.is_none().then(Arc::<Mutex<Ends>>::default);
+    let (output, input) = io::pipe().map_err(ShimError::Pipe)?;
+    let error_input = input.try_clone().map_err(ShimError::Pipe)?;
     let child = spawn(&order, input, error_input)?;
 
     let (ended, output_ended) = mpsc::sync_channel(1);
@@ -160,7 +160,6 @@ fn start(path: &Path) -> Result<Running, ShimError> {
     std::thread::spawn(move || {
         let mut log = log;
         pump(output, |bytes| {
-            // A full disk loses the output, not the application.
             if let Some(log) = &mut log {
                 let _ = log.write(bytes);
             }
@@ -180,7 +179,7 @@ fn start(path: &Path) -> Result<Running, ShimError> {
         program: order.program,
         args: order.args,
         dir: order.dir,
-        log: order.log,
+        log: path_of_log,
         at: clock::wall(),
     };
     let content = serde_json::to_vec_pretty(&started).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What agent and shim tell each other through files in `apps/APP/run/`.
+//! What agent and shim tell each other through files in the application's run directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,11 +170,6 @@ impl RunDir {
     /// Exists while load balancers may send traffic.
     pub fn ready(&self) -> PathBuf {
         self.0.join("ready")
-    }
-
-    /// Output of a release's application.
-    pub fn log(&self, digest: &Digest) -> PathBuf {
-        self.0.join(format!("{}.log", digest.hex()))
     }
 
     /// What was started last, if anything ever was. A file that cannot be understood counts as none: it is written

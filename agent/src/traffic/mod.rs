@@ -1,6 +1,6 @@
 //! How an application gets traffic on this host, and how it loses it.
 //!
-//! Whoever sends traffic can look at a file, `apps/APP/run/ready`, which is there while the application may have some:
+//! Whoever sends traffic can look at a file, `/run/windlass/APP/ready`, which is there while the application may have some:
 //! that always holds. A host can have a [driver](exec) besides, which tells a load balancer and sees that it has obeyed.
 
 pub mod exec;

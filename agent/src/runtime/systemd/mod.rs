@@ -148,7 +148,6 @@ impl Runtime for SystemdRuntime {
         end_remainder(&launch.run).await?;
         process::check_ports(&self.host, launch)?;
         self.write(launch)?;
-        file::keep_reserve(&launch.run.0);
         let name = name(&launch.release.app);
         bus::start(&name, START_DEADLINE).await?;
         match launch.run.read_started().filter(|started| started.release.digest == launch.release.digest) {

@@ -185,7 +185,7 @@ mod tests {
         let stop = Stop { signal: "INT".into(), grace: Span::secs(7) };
         let maker = Maker {
             agent: Path::new("/usr/bin/windlass-agent"),
-            run: Path::new("/var/lib/windlass/apps/shop/run"),
+            run: Path::new("/run/windlass/shop"),
             data: Path::new("/var/lib/windlass/apps/shop/data"),
             stop: &stop,
             cpu_quota: Some(CpuQuota(150)),
@@ -200,8 +200,8 @@ mod tests {
             "CPUQuota=150%",
             "KillSignal=SIGINT",
             "TimeoutStopSec=7000ms",
-            "EnvironmentFile=/var/lib/windlass/apps/shop/run/environment",
-            r#"ExecStartPost=-+"/usr/bin/windlass-agent" unit-started "/var/lib/windlass/apps/shop/run""#,
+            "EnvironmentFile=/run/windlass/shop/environment",
+            r#"ExecStartPost=-+"/usr/bin/windlass-agent" unit-started "/run/windlass/shop""#,
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing:\n{text}");
         }
