@@ -13,7 +13,7 @@ use windlass_proto::spec::ReleaseSpec;
 const MANIFEST: &[u8] = include_bytes!("golden/manifest.v1.json");
 const DIGEST: &str = "b3:fb544367d456984be6ae6767e19da2cc6fff703f84b81851e6bb60a9cb965eb0";
 const SECOND: &[u8] = include_bytes!("golden/manifest.v2.json");
-const SECOND_DIGEST: &str = "";
+const SECOND_DIGEST: &str = "b3:9dd84016b2f40c15fadc711292fe70454ca4072e5e93f9b6885a098afa643b2e";
 const ENVELOPE: &[u8] = include_bytes!("golden/envelope.v1.json");
 const BUNDLE: &[u8] = include_bytes!("golden/shop-1.2.3.wlb");
 /// RFC 8410's example.
@@ -85,6 +85,5 @@ fn golden_files_are_written_on_demand() {
     write_bundle(&mut bundle, &envelope, &Memory::small()).unwrap();
     std::fs::write(golden.join("shop-1.2.3.wlb"), bundle).unwrap();
     std::fs::write(golden.join("manifest.v2.json"), second().encode()).unwrap();
-    println!("second digest {}", second().digest());
-    panic!("digest {} key {}", small().digest(), key.id());
+    panic!("digest {} key {} second digest {}", small().digest(), key.id(), second().digest());
 }

@@ -234,8 +234,7 @@ impl<'a> Properties<'a> {
         let dirs = [self.layout.app(app), self.layout.app_run(app), self.layout.app_logs(app)];
         let held = held::digests(&self.layout, app).into_iter().map(|held| self.layout.release(app, &held));
         for dir in dirs.into_iter().chain([self.layout.releases(app)]).chain(held) {
-            let temporary =
-                |name: &String| name.starts_with('.') && name != RESERVE || name.ends_with(".tmp");
+            let temporary = |name: &String| name.starts_with('.') || name.ends_with(".tmp");
             let hidden = names(&dir).into_iter().filter(temporary);
             broken.extend(hidden.map(|name| format!("P10 {app}: {} left behind", dir.join(name).display())));
         }

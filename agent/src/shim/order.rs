@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use windlass_proto::digest::Digest;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 
