@@ -155,7 +155,9 @@ impl Field {
                 self.fleet.windlass(&["rollout", "abort", &rollout, "--yes"]).expect(0);
                 aborted = true;
             }
-            if (over && state.as_ref().is_some_and(State::is_settled)) || since.elapsed() > LIMIT {
+            // On a bad disk the journal may be behind; what must hold is asked when it is mended.
+            let settled = state.as_ref().is_some_and(State::is_settled);
+            if (over && (settled || self.disk.is_some())) || since.elapsed() > LIMIT {
                 break state;
             }
             pass(Duration::from_millis(10));

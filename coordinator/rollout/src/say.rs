@@ -54,6 +54,10 @@ impl Turn {
         }
         let knows = host.heard_op.as_ref() == Some(&host.op);
         let open = !self.r.ended() && self.r.state != State::Validating;
+        // Nobody will ever permit it: a host that came back late, or one whose disk forgot that it had failed.
+        if self.r.ended() && knows && is_waiting(host.phase) {
+            return Some(Said::Abort);
+        }
         match host.part {
             Part::Stage if open && !knows => {
                 host.not_before.is_none_or(|at| self.now >= at).then_some(Said::Assign)
@@ -71,6 +75,11 @@ impl Turn {
             _ => None,
         }
     }
+}
+
+/// Whether a host in this phase waits for its permit, or will.
+const fn is_waiting(phase: Phase) -> bool {
+    matches!(phase, Phase::Assigned | Phase::Staging | Phase::Staged)
 }
 
 /// Whether an operation in this phase has ended.

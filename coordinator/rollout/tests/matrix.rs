@@ -244,6 +244,25 @@ fn a_host_that_was_taken_out_of_service_and_fell_silent_is_lost_and_not_excused(
     assert_ne!(ended.r.state, State::Succeeded);
 }
 
+/// A host whose disk had broken told of a failure that it could not record, and remembers nothing of it.
+#[test]
+fn a_host_that_waits_for_a_permit_of_an_ended_rollout_is_told_to_drop_it() {
+    let scene = Scene::preparing().staged();
+    let mut failed = scene.status(1, Phase::Failed);
+    (failed.outcome, failed.fault) = (Some(Outcome::Failed), Some(Fault::Host));
+    let ended = scene.give(Event::HostStatus { host: name(1), status: failed }).after(Span::secs(900));
+    assert!(ended.r.ended(), "{:?}", ended.r.state);
+    for phase in [Phase::Assigned, Phase::Staging, Phase::Staged] {
+        let event = Event::HostStatus { host: name(1), status: ended.status(1, phase) };
+        let next = windlass_rollout::step(&ended.r, event, ended.now).unwrap();
+        let told = next
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::AbortOp { host, .. } if *host == name(1)));
+        assert!(told, "{phase}: {:?}", next.effects);
+    }
+}
+
 /// What holds in every row, whatever the table says.
 fn check(scene: &Scene, event: &Event, result: &Result<Step, Refused>) {
     let before = &scene.r;
