@@ -6,6 +6,7 @@ use windlass_proto::phase::{AppStatus, Fault, HookRun, Outcome, Phase};
 use windlass_proto::spec::Absent;
 use windlass_proto::time::Span;
 
+use crate::say::is_waiting;
 use crate::state::{Host, Part, Refused, State, Way};
 use crate::turn::{Turn, cut};
 
@@ -43,7 +44,15 @@ impl Turn {
         self.present(name)?;
         let (ended, to) = (self.r.ended(), self.r.to.clone());
         let host = self.host(name)?;
-        if status.seq < host.seq || (ended && host.part == Part::Settled) {
+        if status.seq < host.seq {
+            return Ok(());
+        }
+        if ended && host.part == Part::Settled {
+            // Its part is over; only one that waits all the same has to be told so.
+            let waits = is_waiting(status.phase) || is_waiting(host.phase);
+            if waits && status.op.as_ref() == Some(&host.op) {
+                (host.heard_op, host.phase) = (status.op, status.phase);
+            }
             return Ok(());
         }
         host.seq = status.seq;
@@ -166,6 +175,7 @@ impl Turn {
             Part::Stage => (host.heard_op, host.phase) = (None, Phase::Idle),
             Part::Go | Part::Abort if host.outcome.is_none() || host.outcome == Some(Outcome::Lost) => {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Failed));
+                host.heard_op = None;
                 host.fault = Some(Fault::Agent);
                 host.reason =
                     "the host no longer knows of the operation: its state directory was lost".into();

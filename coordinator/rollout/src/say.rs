@@ -78,7 +78,7 @@ impl Turn {
 }
 
 /// Whether a host in this phase waits for its permit, or will.
-const fn is_waiting(phase: Phase) -> bool {
+pub(crate) const fn is_waiting(phase: Phase) -> bool {
     matches!(phase, Phase::Assigned | Phase::Staging | Phase::Staged)
 }
 
