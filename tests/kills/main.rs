@@ -109,9 +109,9 @@ fn some_points(passed: &[String], how: How, format: Format) -> Vec<At> {
     let longest: u64 = 1500;
     let every = match (long(), how, format) {
         (true, ..) => 1,
-        (false, How::PowerCut, Format::Ext4) => 2,
-        (false, How::PowerCut, Format::Xfs) => 9,
-        (false, ..) => 11,
+        (false, How::PowerCut, Format::Ext4) => 3,
+        (false, How::PowerCut, Format::Xfs) => 11,
+        (false, ..) => 17,
     };
     // Not the same ones for each.
     let skip = how as usize % every;

@@ -8,6 +8,9 @@ use crate::field::Seen;
 use crate::story::{Runtime, Story};
 use crate::strike::How;
 
+/// More violations than this would say the same.
+const ENOUGH: usize = 6;
+
 /// One cell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
@@ -63,6 +66,10 @@ impl Matrix {
             row.ends.push(end);
         }
         self.strikes += struck;
+        if self.violations().len() > ENOUGH {
+            self.show();
+            self.must_be_clean();
+        }
     }
 
     /// Panics unless everything was as it must be.
