@@ -27,6 +27,9 @@ use crate::strike::{At, How, Strike};
 /// Longest that a deployment may take, with all that happens.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// How long after the end a strike is waited for.
+const LATE: Duration = Duration::from_secs(2);
+
 /// Longest that the host may then take to have all its properties.
 const PROPERTIES: Duration = Duration::from_secs(30);
 
@@ -165,20 +168,21 @@ impl Field {
         if !over {
             violations.push(format!("P9: the rollout goes on after {LIMIT:?}"));
         }
+        // What strikes with the end, or after it.
+        let end = Instant::now();
+        while let Some(strike) = strikes.get(struck).filter(|_| end.elapsed() < LATE) {
+            if self.is_struck(strike, since) {
+                struck += 1;
+                violations.extend(self.strike(strike.how));
+                self.arm(strikes.get(struck));
+            }
+            pass(Duration::from_millis(10));
+        }
+        self.arm(None);
         if let Some(strike) = strikes.last().filter(|_| struck == strikes.len()) {
             violations.extend(self.mend(strike.how, &properties));
         }
-        let mut broken = properties.within(PROPERTIES);
-        // A strike after the end is seen only now.
-        if let Some(strike) = strikes.get(struck).filter(|strike| self.is_struck(strike, since)) {
-            struck += 1;
-            self.arm(None);
-            violations.extend(self.strike(strike.how));
-            violations.extend(self.mend(strike.how, &properties));
-            broken = properties.within(PROPERTIES);
-        }
-        self.arm(None);
-        violations.extend(broken);
+        violations.extend(properties.within(PROPERTIES));
         let state = properties.state(&self.app.name).or(state);
         let end = state.as_ref().map(State::phase);
         let confirmed = state.and_then(|state| state.confirmed).map(|release| release.version.to_string());
