@@ -47,7 +47,7 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
             let first = (story == Story::Resumes).then(|| Strike::kill(ON_THE_WAY));
             let first: Vec<Strike> = first.into_iter().collect();
             let undisturbed = field.deploy(story, &first);
-            assert_eq!(undisturbed.violations, [""; 0], "{runtime} {story} without a kill");
+            undisturbed.must_be(story);
             for at in points(&undisturbed.passed, |point| long() || !reached.contains(point)) {
                 reached.insert(at.name().to_owned());
                 let cell = Cell { how: How::Kill, at: at.name().to_owned(), runtime, story };
@@ -77,7 +77,7 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
         let mut field = Field::new(runtime, Some(format));
         for story in [Story::Succeeds, Story::FailsProbes] {
             let undisturbed = field.deploy(story, &[]);
-            assert_eq!(undisturbed.violations, [""; 0], "{runtime} {story} without a strike");
+            undisturbed.must_be(story);
             for how in How::OF_DISKS {
                 if how == How::ReadOnly && format == Format::Xfs {
                     continue;
