@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use windlass_proto::phase::AppStatus;
 
+use crate::ballast;
 use crate::clock;
 use crate::exchange::Published;
 use crate::inspect::{AppInspection, AppReleases, inspect, releases};
@@ -125,9 +126,12 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let (dir, short) = short(&path).map_err(&failed)?;
-        let listener = UnixListener::bind(short).map_err(&failed)?;
-        drop(dir);
+        let bound = || {
+            let (_dir, short) = short(&path)?;
+            UnixListener::bind(short)
+        };
+        // A full disk is where somebody looks.
+        let listener = ballast::with(&sources.layout, bound).map_err(&failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(&failed)?;
         Ok(Self { listener, path, sources: Arc::new(sources) })
     }
