@@ -29,7 +29,7 @@ use crate::inspect::{AppInspection, AppReleases, inspect, releases};
 use crate::journal;
 use crate::layout::Layout;
 use crate::session::LinkState;
-use crate::store::{ReleaseStore, SharedStore};
+use crate::store::{MemoryStore, ReleaseStore, SharedStore};
 
 /// Longest exchange.
 const EXCHANGE: Duration = Duration::from_secs(10);
@@ -178,10 +178,7 @@ async fn serve(mut stream: UnixStream, sources: Arc<Sources>) -> io::Result<()> 
 
 fn answer(sources: &Sources, question: Question) -> Result<serde_json::Value, String> {
     let value = match question {
-        Question::Releases => {
-            let apps = releases(&sources.layout, &*sources.store, None).map_err(|e| e.to_string())?;
-            serde_json::to_value(apps)
-        }
+        Question::Releases => serde_json::to_value(releases(&sources.layout, &*sources.store, None)),
         Question::Inspect => serde_json::to_value(inspect_all(&sources.layout, &*sources.store)?),
         Question::Status => serde_json::to_value(AgentStatus {
             pid: std::process::id(),
@@ -194,7 +191,7 @@ fn answer(sources: &Sources, question: Question) -> Result<serde_json::Value, St
 
 fn inspect_all(layout: &Layout, store: &dyn ReleaseStore) -> Result<Vec<AppInspection>, String> {
     let recovered = journal::peek(layout.state()).map_err(|e| e.to_string())?.unwrap_or_default();
-    inspect(layout, store, &recovered.latest, None).map_err(|e| e.to_string())
+    Ok(inspect(layout, store, &recovered.latest, None))
 }
 
 /// Asks the running agent; `None` when none runs.
@@ -226,8 +223,15 @@ pub fn releases_of(layout: &Layout) -> Result<Vec<AppReleases>, ControlError> {
     if let Some(apps) = ask(layout, Question::Releases)? {
         return Ok(apps);
     }
-    let store = crate::store::read(layout).map_err(|e| ControlError::Refused(e.to_string()))?;
-    releases(layout, &*store, None).map_err(|e| ControlError::Refused(e.to_string()))
+    Ok(releases(layout, &*readable(layout), None))
+}
+
+/// The store, or an empty one where it cannot be read: what lies in directories is shown all the same.
+fn readable(layout: &Layout) -> SharedStore {
+    crate::store::read(layout).unwrap_or_else(|error| {
+        tracing::warn!(%error, "history and evidence are not shown");
+        Arc::new(MemoryStore::default())
+    })
 }
 
 /// Everything about this host's apps, from the running agent or else from its files.
@@ -235,14 +239,11 @@ pub fn inspection_of(layout: &Layout) -> Result<Vec<AppInspection>, ControlError
     if let Some(apps) = ask(layout, Question::Inspect)? {
         return Ok(apps);
     }
-    let store = crate::store::read(layout).map_err(|e| ControlError::Refused(e.to_string()))?;
-    inspect_all(layout, &*store).map_err(ControlError::Refused)
+    inspect_all(layout, &*readable(layout)).map_err(ControlError::Refused)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::store::MemoryStore;
-
     use super::*;
 
     #[tokio::test]

@@ -24,7 +24,7 @@ pub struct AppReleases {
     pub current: Option<Digest>,
     /// What `confirmed` names.
     pub confirmed: Option<Digest>,
-    /// Something wrong with a link; empty if nothing is.
+    /// Something wrong with a link or the store; empty if nothing is.
     pub problem: String,
     /// Its releases, newest counter first.
     pub releases: Vec<ReleaseRow>,
@@ -48,12 +48,9 @@ pub struct AppInspection {
     pub evidence: Vec<EvidenceRow>,
 }
 
-/// The releases of all apps, or of one.
-pub fn releases(
-    layout: &Layout,
-    store: &dyn ReleaseStore,
-    only: Option<&AppName>,
-) -> Result<Vec<AppReleases>, StoreError> {
+/// The releases of all apps, or of one. A store that cannot be read, as on a broken disk, is a problem and no reason to show
+/// nothing: directories and links say the rest.
+pub fn releases(layout: &Layout, store: &dyn ReleaseStore, only: Option<&AppName>) -> Vec<AppReleases> {
     let apps = held::apps(layout).into_iter().filter(|app| only.is_none_or(|only| only == app));
     apps.map(|app| {
         let mut problem = String::new();
@@ -64,8 +61,7 @@ pub fn releases(
             })
         };
         let (current, confirmed) = (named(link::current(layout, &app)), named(link::confirmed(layout, &app)));
-        let mut releases = store.releases(&app)?;
-        // A store without the rows, as in memory beside an agent, is no reason to show nothing.
+        let mut releases = read(store.releases(&app), &mut problem);
         for digest in held::digests(layout, &app) {
             if releases.iter().all(|row| row.release.digest != digest)
                 && let Ok(row) = held::row(layout, &app, &digest)
@@ -78,9 +74,16 @@ pub fn releases(
         });
         let digests = releases.iter().map(|row| row.release.digest);
         let pinned = digests.filter(|digest| pin::is_pinned(&layout.release(&app, digest))).collect();
-        Ok(AppReleases { app, current, confirmed, problem, releases, pinned })
+        AppReleases { app, current, confirmed, problem, releases, pinned }
     })
     .collect()
+}
+
+fn read<T>(rows: Result<Vec<T>, StoreError>, problem: &mut String) -> Vec<T> {
+    rows.unwrap_or_else(|error| {
+        *problem = error.to_string();
+        Vec::new()
+    })
 }
 
 /// Everything about all apps, or one. `latest` is what the journal says.
@@ -89,17 +92,17 @@ pub fn inspect(
     store: &dyn ReleaseStore,
     latest: &Latest,
     only: Option<&AppName>,
-) -> Result<Vec<AppInspection>, StoreError> {
-    let apps = releases(layout, store, only)?.into_iter();
-    apps.map(|releases| {
-        let app = &releases.app;
-        Ok(AppInspection {
-            floor: latest.floors.get(app).copied(),
-            state: latest.states.get(app).and_then(|state| serde_json::from_slice(state).ok()),
-            history: store.history(app)?,
-            evidence: store.evidence(app)?,
+) -> Vec<AppInspection> {
+    let apps = releases(layout, store, only).into_iter();
+    apps.map(|mut releases| {
+        let app = releases.app.clone();
+        AppInspection {
+            floor: latest.floors.get(&app).copied(),
+            state: latest.states.get(&app).and_then(|state| serde_json::from_slice(state).ok()),
+            history: read(store.history(&app), &mut releases.problem),
+            evidence: read(store.evidence(&app), &mut releases.problem),
             releases,
-        })
+        }
     })
     .collect()
 }
