@@ -138,8 +138,9 @@ impl Disk {
     pub fn mount_again(&self) {
         assert!(self.end_users(), "somebody works on the disk who cannot be ended");
         run(Command::new("umount").arg(&self.at)).expect(0);
-        // The mount namespaces of those who were ended go a little later, and no two may write on one image.
-        until("the disk is nobody's", Duration::from_secs(10), || {
+        // The mount namespaces of those who were ended go a little later, as do those of others, which copied the mount
+        // when they were made; and no two may write on one image.
+        until("the disk is nobody's", Duration::from_secs(90), || {
             let used = run(Command::new("losetup").arg("--associated").arg(self.image()));
             used.stdout.trim().is_empty().then_some(())
         });
