@@ -22,36 +22,6 @@ const KILLS: &[&str] = &["-p", "windlass-tests", "--test", "kills", "--", "kille
 
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
-        what: "a release is staged without syncfs",
-        file: "agent/src/staging/stage.rs",
-        right: "durable::sync_filesystem(&staging).map_err(io_error(\"sync\", &staging))?;",
-        wrong: "",
-        tests: POWER,
-    },
-    Bug {
-        what: "the journal does not sync its records",
-        file: "agent/src/journal/mod.rs",
-        right: "written.and_then(|()| file.sync_data())",
-        wrong: "written",
-        tests: POWER,
-    },
-    Bug {
-        what: "two steps are swapped: confirmed link before its record",
-        file: "agent/src/driver/mod.rs",
-        right: "        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
-        wrong: "        let early = next.effects.clone();
-        let host = std::sync::Arc::clone(&self.yard.host);
-        for effect in &early {
-            if let Effect::WriteConfirmed { release } = effect {
-                failpoint::before(effect.name());
-                let _ = tokio::task::block_in_place(|| host.point_confirmed(name, release.as_ref()));
-                failpoint::before(effect.name());
-            }
-        }
-        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
-        tests: KILLS,
-    },
-    Bug {
         what: "two steps are swapped: a segment is in force before its checkpoint",
         file: "agent/src/journal/mod.rs",
         right: "        self.write(to, FIRST, &record)?;
@@ -182,5 +152,35 @@ pub(crate) const BUGS: &[Bug] = &[
         wrong: "        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             std::fs::remove_file(layout.ballast())?;",
         tests: &["-p", "windlass-agent", "--lib", "--", "ballast"],
+    },
+    Bug {
+        what: "a release is staged without syncfs",
+        file: "agent/src/staging/stage.rs",
+        right: "durable::sync_filesystem(&staging).map_err(io_error(\"sync\", &staging))?;",
+        wrong: "",
+        tests: POWER,
+    },
+    Bug {
+        what: "the journal does not sync its records",
+        file: "agent/src/journal/mod.rs",
+        right: "written.and_then(|()| file.sync_data())",
+        wrong: "written",
+        tests: POWER,
+    },
+    Bug {
+        what: "two steps are swapped: confirmed link before its record",
+        file: "agent/src/driver/mod.rs",
+        right: "        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
+        wrong: "        let early = next.effects.clone();
+        let host = std::sync::Arc::clone(&self.yard.host);
+        for effect in &early {
+            if let Effect::WriteConfirmed { release } = effect {
+                failpoint::before(effect.name());
+                let _ = tokio::task::block_in_place(|| host.point_confirmed(name, release.as_ref()));
+                failpoint::before(effect.name());
+            }
+        }
+        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
+        tests: KILLS,
     },
 ];
