@@ -100,6 +100,9 @@ pub struct Journal {
     link: Link,
     latest: Latest,
     poisoned: bool,
+    /// Writes that still reach the disk.
+    #[cfg(test)]
+    writes_left: Option<u32>,
 }
 
 impl Journal {
@@ -126,6 +129,8 @@ impl Journal {
             link: scans[reading.active].link,
             latest: reading.recovered.latest.clone(),
             poisoned: false,
+            #[cfg(test)]
+            writes_left: None,
         };
         match &reading.recovered.damage {
             None if reading.generation > 0 => {}
@@ -208,6 +213,14 @@ impl Journal {
 
     /// Writes and syncs. Any failure is final.
     fn write(&mut self, segment: usize, offset: usize, bytes: &[u8]) -> Result<(), JournalError> {
+        #[cfg(test)]
+        if let Some(left) = &mut self.writes_left {
+            let Some(fewer) = left.checked_sub(1) else {
+                self.poisoned = true;
+                return Err(JournalError::Poisoned { path: self.paths[segment].clone() });
+            };
+            *left = fewer;
+        }
         let file = &self.files[segment];
         let written = file.write_all_at(bytes, offset as u64);
         failpoint::at(Barrier::JournalWritten);

@@ -244,3 +244,30 @@ proptest! {
         prop_assert_eq!(reopen(dir.path()).damage, None);
     }
 }
+
+#[test]
+fn a_power_cut_between_the_writes_of_a_switch_leaves_one_segment_in_force() {
+    // Zeros, checkpoint, first block.
+    for written in 0..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        let before = journal.generation;
+        let mut number = 0u32;
+        while journal.generation == before {
+            let room = SEGMENT - journal.end;
+            // The next record does not fit.
+            if room < 120_000 {
+                journal.writes_left = Some(written);
+            }
+            number += 1;
+            if journal.append(&app("a"), vec![number as u8; 100_000]).is_err() {
+                number -= 1;
+                break;
+            }
+        }
+        drop(journal);
+        let recovered = reopen(dir.path());
+        assert_eq!(recovered.damage, None, "after {written} writes");
+        assert_eq!(states(&recovered), [("a", vec![number as u8; 100_000].as_slice())], "{written}");
+    }
+}
