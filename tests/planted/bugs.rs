@@ -79,7 +79,7 @@ pub(crate) const BUGS: &[Bug] = &[
         what: "a permit that is over counts",
         file: "agent/release/src/orders.rs",
         right: "if self.now.boot >= expires {",
-        wrong: "if self.now.boot >= expires.after(Span::secs(1 << 40)) {",
+        wrong: "if expires == BootTime(0) {",
         tests: MACHINE,
     },
     Bug {

@@ -324,6 +324,16 @@ fn losing_contact_while_draining_goes_back_into_traffic() {
     assert_eq!((host.phase(), host.running), (Phase::Failed, Some(1)));
 }
 
+/// An agent that was kept from its deadline: nothing is stopped on the strength of an old lease.
+#[test]
+fn a_drain_that_ends_without_contact_goes_back_into_traffic() {
+    let mut host = at(Phase::Draining);
+    host.boot += 60_000;
+    let turn = host.state.turn;
+    host.must(Event::Done { turn, done: Done::Drained(windlass_proto::phase::Drained::default()) });
+    assert_eq!((host.phase(), fault(&host)), (Phase::Undraining, Some(Fault::Transport)));
+}
+
 #[test]
 fn lower_epochs_are_fenced_and_repetitions_are_harmless() {
     let mut host = Host::on(1);
