@@ -1,7 +1,7 @@
 //! Runs the hooks of a release: each command on record before it begins and when it has ended, bounded in time and
 //! output, and with nothing left of it afterwards. See [`windlass_proto::spec::hooks`] for when which hook is run.
 //!
-//! * [`runner`]: what runs a command apart from the agent; [`unit`]: the same by systemd. [`ledger`]: what is on record.
+//! * [`runner`]: what runs a command apart from the agent; [`mod@unit`]: the same by systemd. [`ledger`]: what is on record.
 
 pub mod ledger;
 pub mod runner;

@@ -3,7 +3,7 @@
 //!
 //! `hosts::new().hosts(3).up()` gives an enrolled fleet, or nothing where the test has to be skipped.
 //!
-//! * [`engine`] Docker and the hosts' image; [`packages`] the .debs; [`host`] what can befall a host; [`disk`] a small one.
+//! * [`engine`] Docker and the hosts' image; [`packages`] the .debs; [`host`] what can befall a host.
 
 pub mod engine;
 pub mod host;

@@ -5,7 +5,7 @@
 //! `windlass-agent restore-links` writes the confirmed release's. systemd itself has what was started and how it ended
 //! written down by hidden verbs of the agent, so that both are on record also while no agent runs.
 //!
-//! * [`unit`]: the unit's text. [`bus`]: jobs over D-Bus. [`record`]: the hidden verbs. [`journal`]: what a unit wrote.
+//! * [`mod@unit`]: the unit's text. [`bus`]: jobs over D-Bus. [`record`]: the hidden verbs. [`journal`]: what a unit wrote.
 
 pub mod bus;
 pub mod journal;
