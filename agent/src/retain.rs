@@ -6,11 +6,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use windlass_proto::digest::Digest;
 use windlass_proto::id::AppName;
-use windlass_proto::time::Timestamp;
+use windlass_proto::time::{Span, Timestamp};
 
 use crate::durable;
 use crate::failpoint::{self, Barrier};
@@ -25,12 +24,12 @@ pub struct Retention {
     /// As long as they all take no more than so many bytes, as if no two shared a file.
     pub max_bytes: Option<u64>,
     /// Between two looks.
-    pub every: Duration,
+    pub every: Span,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { keep: 3, max_bytes: None, every: Duration::from_secs(600) }
+        Self { keep: 3, max_bytes: None, every: Span::secs(600) }
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
     }
 
     const fn keep(keep: usize) -> Retention {
-        Retention { keep, max_bytes: None, every: Duration::ZERO }
+        Retention { keep, max_bytes: None, every: Span(0) }
     }
 
     #[test]

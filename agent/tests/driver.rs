@@ -550,7 +550,7 @@ fn killed_in_any_phase_it_ends_on_one_release() {
 #[test]
 fn what_need_not_stay_goes_by_itself_and_what_is_pinned_stays() {
     let mut place = Place::new();
-    place.retention = Retention { every: Duration::from_millis(100), ..Retention::default() };
+    place.retention = Retention { every: Span(100), ..Retention::default() };
     let one = place.good(1);
     let agent = Agent::start(&place);
     agent.deploy(&place, 1, &one);
@@ -559,13 +559,21 @@ fn what_need_not_stay_goes_by_itself_and_what_is_pinned_stays() {
     let pin = |pinned| pin::set(&place.layout(), &app(), "1.2", pinned).unwrap();
     pin(true);
     let agent = Agent::start(&place);
-    std::thread::park_timeout(Duration::from_millis(400));
+    // A coordinator that is heard of all the time keeps nobody from it.
+    let lease = || {
+        agent.say(Order::Lease);
+        std::thread::park_timeout(Duration::from_millis(20));
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(400) {
+        lease();
+    }
     assert_eq!(held::digests(&place.layout(), &app()).len(), 2, "pinned");
     pin(false);
     let deadline = Instant::now() + PATIENCE;
     while place.layout().release(&app(), &failed.digest).exists() {
         assert!(Instant::now() < deadline, "still there");
-        std::thread::park_timeout(Duration::from_millis(20));
+        lease();
     }
     assert_eq!(held::digests(&place.layout(), &app()), [one.digest]);
     agent.kill();

@@ -54,8 +54,8 @@ pub struct Driver {
     coordinators: Arc<OnceLock<Vec<SocketAddr>>>,
     /// The journal refused a step: nothing that is due is tried again before then.
     refused_until: BootTime,
-    /// When releases were last looked through for what need not stay.
-    swept_at: BootTime,
+    /// When releases are looked through next for what need not stay.
+    sweep_at: BootTime,
 }
 
 #[derive(Debug)]
@@ -92,8 +92,9 @@ impl Driver {
             contact: None,
             coordinators: Arc::default(),
             refused_until: BootTime(0),
-            swept_at: BootTime(clock::boot_ms()),
+            sweep_at: BootTime(0),
         };
+        driver.sweep_later();
         for Left { state, same_boot } in left {
             let app = state.app.clone();
             tracing::info!(%app, phase = %state.phase(), same_boot, "app recovered");
@@ -156,8 +157,8 @@ impl Driver {
                     self.look_at_network(&app, Phase::Trial);
                     self.step(&app, Event::Tick);
                 }
-                if now.since(self.swept_at).std() >= self.yard.host.retention.every {
-                    self.swept_at = now;
+                if now >= self.sweep_at {
+                    self.sweep_later();
                     let settled = self.apps.values_mut().filter(|app| app.state.is_settled());
                     settled.for_each(|app| app.lanes.sweep());
                 }
@@ -374,12 +375,16 @@ impl Driver {
         });
     }
 
-    /// Until the next deadline of any app.
+    /// Until the next deadline of any app, or the next sweep.
     fn pause(&self) -> Duration {
         let now = BootTime(clock::boot_ms());
         let next = self.apps.values().filter_map(|app| app.state.wake_at()).min();
         let next = next.map(|at| at.max(self.refused_until));
-        let longest = LONGEST_SLEEP.min(self.yard.host.retention.every);
-        next.map_or(longest, |at| at.since(now).std().min(longest))
+        let next = next.map_or(self.sweep_at, |at| at.min(self.sweep_at));
+        next.since(now).std().min(LONGEST_SLEEP)
+    }
+
+    fn sweep_later(&mut self) {
+        self.sweep_at = BootTime(clock::boot_ms()).after(self.yard.host.retention.every);
     }
 }
