@@ -313,10 +313,6 @@ impl Lanes {
 
     /// Lets what must not be left half done come to its end.
     pub async fn finish(mut self) {
-        if let Some(sweeping) = self.sweeping.take() {
-            // It has told of its failures.
-            let _ = sweeping.await;
-        }
         self.staging = None;
         self.probing = None;
         self.watcher = None;
@@ -325,6 +321,10 @@ impl Lanes {
             job.stops.leave.cancel();
             job.stops.cancel.cancel();
             let _ = job.task.await;
+        }
+        if let Some(sweeping) = self.sweeping.take() {
+            // It has told of its failures.
+            let _ = sweeping.await;
         }
     }
 }

@@ -7,9 +7,9 @@
 //!
 //! Only a build with the cargo feature `failpoints` has them; otherwise all of this is nothing. They are armed as crate
 //! `fail` reads it: `FAILPOINTS='switch.after=return(kill)'` in the environment is SIGKILL to itself at the first pass,
-//! `2*off->return(kill)` at the third; `1*return(stop)` is SIGSTOP, so that something else can happen meanwhile. A test that wants to choose the moment gives a directory in
-//! `WINDLASS_FAILPOINTS_DIR`: a file `arm` in there is read and removed at the next pass, and a file `passed` gets a line
-//! for each point passed.
+//! `2*off->return(kill)` at the third; `1*return(stop)` is SIGSTOP, so that something else can happen meanwhile. A test that
+//! wants to choose the moment gives a directory in `WINDLASS_FAILPOINTS_DIR`: a file `arm` in there is read and removed at
+//! the next pass, and a file `passed` gets a line for each point passed.
 
 use windlass_release::Effect;
 

@@ -1,6 +1,5 @@
 //! Hooks of a release, from its spec to what the operator is told.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,10 +28,7 @@ fn app(hosts: u32) -> App {
     app.rollout = "  strategy: { max_parallel: 1, min_healthy_time: 300ms, healthy_deadline: 60s, \
                    progress_deadline: 90s }\n  host: { confirm_timeout: 10s }\n"
         .into();
-    let script = app.dir().join("files/hook");
-    std::fs::write(&script, "#!/bin/sh\necho $WINDLASS_HOOK from $WINDLASS_VERSION\n. ./hook.conf\n")
-        .unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    app.script("hook", "echo $WINDLASS_HOOK from $WINDLASS_VERSION\n. ./hook.conf");
     behave(&app, "true");
     app
 }

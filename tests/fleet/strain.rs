@@ -35,18 +35,18 @@ fn into_verifying(fleet: &Fleet, spec: &Path, version: &str) -> Running {
 #[test]
 fn with_no_byte_left_the_host_goes_back_and_says_so_and_a_jumping_clock_changes_nothing() {
     let Some(fleet) = hosts::new().hosts(1).disk(192).up() else { return };
-    let host = fleet.host(1);
+    let (host, disk) = (fleet.host(1), fleet.disk(1));
     let mut app = App::on_hosts("web", 8080, "systemd");
     fleet.deploy(&app.version("1.0"), "1.0").expect(0);
     serves(&fleet, "1.0");
 
     // Without room for a release nothing is touched, and it is said what to do.
-    host.fill_disk();
+    disk.fill();
     let refused = fleet.deploy(&app.version("2.0"), "2.0");
     // Whether plan or host refuses depends on when the host has told last how much is free.
     assert!(matches!(refused.code, 1 | 3) && refused.stderr.contains("needs"), "{}", refused.stderr);
     serves(&fleet, "1.0");
-    host.free_disk();
+    disk.make_room();
 
     // Full while the new release is verified, which then fails; the agent is even started again without a byte.
     app.rollout =
@@ -54,13 +54,13 @@ fn with_no_byte_left_the_host_goes_back_and_says_so_and_a_jumping_clock_changes_
                    progress_deadline: 120s }\n  host: { confirm_timeout: 60s }\n"
             .into();
     let deploy = into_verifying(&fleet, &app.configured("version=2.1\nhealthy_for_ms=5000\n"), "2.1");
-    host.fill_disk();
-    assert!(fleet.disk(1).free() < 256 * 1024, "full");
+    disk.fill();
+    assert!(disk.free() < 256 * 1024, "full");
     host.exec(&["systemctl", "restart", "windlass-agent"]).expect(0);
     deploy.finish().expect(3);
     serves(&fleet, "1.0");
-    assert!(fleet.disk(1).free() < 2 << 20, "the way back takes no room and waits for none");
-    host.free_disk();
+    assert!(disk.free() < 2 << 20, "the way back takes no room and waits for none");
+    disk.make_room();
 
     // Years forwards and back while a release is verified.
     host.jump_clock(0);

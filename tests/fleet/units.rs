@@ -1,6 +1,5 @@
 //! The systemd runtime on one host: who starts what, how it ends, what is known of it, and what hooks leave behind.
 
-use std::path::Path;
 use std::time::Duration;
 
 use windlass_tests::app::App;
@@ -111,8 +110,7 @@ fn hooks_are_units_that_leave_nothing_and_traffic_is_taken_away_and_counted() {
     let mut app = App::on_hosts("web", 8080, "systemd");
     app.release = "  hooks:\n    after_install: [ { run: [prepare], timeout: 5s } ]\n".into();
     app.drain = "{ delay: 200ms, timeout: 1s }".into();
-    script(
-        &app,
+    app.script(
         "prepare",
         "cat /proc/self/cgroup > $WINDLASS_DATA/cgroup; id -un; setsid sleep 1000 & echo prepared",
     );
@@ -131,18 +129,8 @@ fn hooks_are_units_that_leave_nothing_and_traffic_is_taken_away_and_counted() {
     assert_eq!(host.exec(&["cat", "/run/lb.log"]).stdout, "in web\nout web\nin web\n");
 
     // A hook that fails takes the host back, and its words are known.
-    script(&app, "prepare", "echo no database; exit 3");
+    app.script("prepare", "echo no database; exit 3");
     let failed = fleet.deploy(&app.version("3.0"), "3.0").expect(3);
     assert!(failed.stderr.contains("no database"), "{}", failed.stderr);
     assert_eq!(get(&host.address, 8080, "/").unwrap().member("version").unwrap(), "2.0");
-}
-
-fn script(app: &App, name: &str, body: &str) {
-    let path = app.dir().join("files").join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    mark_executable(&path);
-}
-
-fn mark_executable(path: &Path) {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }

@@ -1,5 +1,6 @@
 //! What tests deploy: a directory with windlass.yaml and the release's files.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::programs::fixture_app;
@@ -94,6 +95,13 @@ release:
     /// The app that says it has `version`.
     pub fn version(&self, version: &str) -> PathBuf {
         self.configured(&format!("version={version}\n"))
+    }
+
+    /// A program among the release's files: what a shell makes of these lines.
+    pub fn script(&self, name: &str, lines: &str) {
+        let path = self.dir().join("files").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Its directory.

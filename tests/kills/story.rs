@@ -1,8 +1,6 @@
 //! What becomes of a deployment, and the release that makes it so.
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use windlass_proto::phase::Phase;
 use windlass_tests::app::App;
@@ -106,8 +104,8 @@ impl Make<'_> {
         let conf = if fails { "healthy_for_ms=400\n" } else { "" };
         std::fs::write(dir.join("app.conf"), format!("version={version}\n{conf}")).unwrap();
         std::fs::write(dir.join("version"), version).unwrap();
-        script(&dir.join("check"), if fails { "exit 1" } else { "exit 0" });
-        script(&dir.join("hook"), "echo $WINDLASS_HOOK");
+        app.script("check", if fails { "exit 1" } else { "exit 0" });
+        app.script("hook", "echo $WINDLASS_HOOK");
         let blob = dir.join("blob");
         if story == Story::AbortedStaging {
             // Something that takes a while to fetch, and is not here already.
@@ -164,11 +162,6 @@ rollout:
         );
         std::fs::write(app.dir().join("windlass.yaml"), spec).unwrap();
     }
-}
-
-fn script(path: &Path, line: &str) {
-    std::fs::write(path, format!("#!/bin/sh\n{line}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Bytes that are like no others.

@@ -250,7 +250,7 @@ impl Session {
                 }
                 _ = ticks.tick() => {
                     self.pulse.beat();
-                    let newest = published.borrow().clone();
+                    let newest = published.borrow();
                     self.beat(&newest.problems);
                     all_sent = self.sent.catch_up(&newest);
                 }
@@ -269,7 +269,9 @@ impl Session {
         self.seq += 1;
         let is_due = self.seq.is_multiple_of(FACTS_EVERY) || problems != self.problems;
         let facts = is_due.then(|| facts::read(&self.disk, problems));
-        problems.clone_into(&mut self.problems);
+        if is_due {
+            problems.clone_into(&mut self.problems);
+        }
         let beat = agent_message::Kind::Heartbeat(Heartbeat { seq: self.seq, facts });
         // A full queue means that nothing gets through, which the missing lease will show.
         if self.sent.up.try_send(AgentMessage { kind: Some(beat) }).is_ok() {

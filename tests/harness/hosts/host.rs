@@ -191,16 +191,6 @@ impl Host {
         self.is_up();
     }
 
-    /// Fills the file system of /var/lib/windlass, which must be one of its own ([`super::Order::disk`]), to the last byte.
-    pub fn fill_disk(&self) {
-        self.shell("cat /dev/zero > /var/lib/windlass/filler; sync").expect(0);
-    }
-
-    /// Makes room again.
-    pub fn free_disk(&self) {
-        self.shell("rm -f /var/lib/windlass/filler; sync").expect(0);
-    }
-
     /// From now on its agent's wall clock is off by so many seconds, and `systemctl` follows the true one. Restarts the agent
     /// the first time.
     pub fn jump_clock(&self, seconds: i64) {

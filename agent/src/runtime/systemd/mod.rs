@@ -92,7 +92,6 @@ impl SystemdRuntime {
         let maker = Maker {
             agent: &self.program,
             run: &launch.run.0,
-            data: &launch.data,
             stop: &launch.spec.stop,
             cpu_quota: limits.cpu_quota,
         };

@@ -18,8 +18,6 @@ pub struct Maker<'a> {
     pub agent: &'a Path,
     /// The application's run directory.
     pub run: &'a Path,
-    /// The application's data directory.
-    pub data: &'a Path,
     /// How it is stopped.
     pub stop: &'a Stop,
     /// Most processor time.
@@ -186,7 +184,6 @@ mod tests {
         let maker = Maker {
             agent: Path::new("/usr/bin/windlass-agent"),
             run: Path::new("/run/windlass/shop"),
-            data: Path::new("/var/lib/windlass/apps/shop/data"),
             stop: &stop,
             cpu_quota: Some(CpuQuota(150)),
         };
