@@ -7,10 +7,10 @@
 //!
 //! Either way with real processes, and the host must have all its properties (`windlass_tests::properties`). Which points a
 //! deployment passes is seen in one without a strike. The ordinary run strikes once at each point there is, or at some of
-//! them; the long one (hours) at each pass of each point in each story:
+//! them; the long one (hours) at each pass of each point in each story, or at each N-th, others in other stories:
 //!
 //! ```text
-//! WINDLASS_LONG=1 cargo test --locked -p windlass-tests --test kills -- --nocapture
+//! WINDLASS_LONG=N cargo test --locked -p windlass-tests --test kills -- --nocapture
 //! ```
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -32,24 +32,31 @@ use windlass_tests::needs;
 /// Where the agent of [`Story::Resumes`] is killed first.
 const ON_THE_WAY: &str = "smoke.before";
 
-fn long() -> bool {
-    std::env::var_os("WINDLASS_LONG").is_some()
+/// Of the passes of points so many are one of the long run; `None`: the ordinary one.
+fn long() -> Option<usize> {
+    let every = std::env::var("WINDLASS_LONG").ok()?;
+    Some(every.parse().expect("WINDLASS_LONG is a number: 1 strikes at each pass, 10 at each tenth"))
 }
 
 #[test]
 fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
     let mut matrix = Matrix::default();
     let mut reached = BTreeSet::new();
+    let mut stories = 0;
     for runtime in Runtime::ALL {
         let mut field = Field::new(runtime, None);
         for story in Story::ALL {
+            stories += 1;
             field.prepare(story);
             let first = (story == Story::Resumes).then(|| Strike::kill(ON_THE_WAY));
             let first: Vec<Strike> = first.into_iter().collect();
             let undisturbed = field.deploy(story, &first);
             undisturbed.must_be(story);
-            for at in points(&undisturbed.passed, |point| long() || !reached.contains(point)) {
-                reached.insert(at.name().to_owned());
+            let every = long().unwrap_or(1);
+            let wanted = |point: &str| long().is_some() || !reached.contains(point);
+            let all = points(&undisturbed.passed, wanted);
+            reached.extend(all.iter().map(|at| at.name().to_owned()));
+            for at in all.into_iter().skip(stories % every).step_by(every) {
                 let cell = Cell { how: How::Kill, at: at.name().to_owned(), runtime, story };
                 let all: Vec<Strike> = first.iter().cloned().chain([Strike { at, how: How::Kill }]).collect();
                 field.prepare(story);
@@ -97,7 +104,7 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
 fn points(passed: &[String], wanted: impl Fn(&str) -> bool) -> Vec<At> {
     let pass = |at: usize| passed[..=at].iter().filter(|other| **other == passed[at]).count();
     let all = passed.iter().enumerate().map(|(at, point)| (point, pass(at)));
-    all.filter(|(point, pass)| wanted(point) && (long() || *pass == 1))
+    all.filter(|(point, pass)| wanted(point) && (long().is_some() || *pass == 1))
         .map(|(point, pass)| At::Point(point.clone(), pass))
         .collect()
 }
@@ -106,13 +113,13 @@ fn points(passed: &[String], wanted: impl Fn(&str) -> bool) -> Vec<At> {
 fn some_points(passed: &[String], how: How, format: Format) -> Vec<At> {
     // Nobody waits for pruning: it is on record with the next deployment, if the agent lives so long.
     let mut points = points(passed, |point| point != "prune.recorded");
-    let moments = if long() { 100 } else { 5 };
+    let moments = long().map_or(5, |every| (100 / every as u64).max(5));
     let longest: u64 = 1500;
     let every = match (long(), how, format) {
-        (true, ..) => 1,
-        (false, How::PowerCut, Format::Ext4) => 3,
-        (false, How::PowerCut, Format::Xfs) => 11,
-        (false, ..) => 17,
+        (Some(every), ..) => every,
+        (None, How::PowerCut, Format::Ext4) => 3,
+        (None, How::PowerCut, Format::Xfs) => 11,
+        (None, ..) => 17,
     };
     // Not the same ones for each.
     let skip = how as usize % every;
