@@ -166,8 +166,9 @@ rollout:
 
 /// Bytes that are like no others.
 fn noise(bytes: usize, seed: &str) -> Vec<u8> {
-    let mut state =
-        seed.bytes().fold(1_u64, |state, byte| state.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte)) | 1;
+    // FNV-1, never 0.
+    let step = |state: u64, byte| state.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte);
+    let mut state = seed.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1);
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
