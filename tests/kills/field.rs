@@ -30,6 +30,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// How long after the end a strike is waited for.
 const LATE: Duration = Duration::from_secs(2);
 
+/// So often a deployment is begun again whose abort came when what it was to abort was over: a machine under load.
+const TOO_LATE: usize = 4;
+
 /// Longest that the host may then take to have all its properties.
 const PROPERTIES: Duration = Duration::from_secs(30);
 
@@ -47,6 +50,8 @@ pub(crate) struct Seen {
     pub(crate) violations: Vec<String>,
     /// The points passed, in order; of the last agent only where one was killed.
     pub(crate) passed: Vec<String>,
+    /// The operator aborted when the host was past the phase in which to abort.
+    pub(crate) aborted_late: bool,
 }
 
 impl Seen {
@@ -121,6 +126,17 @@ impl Field {
     /// Deploys the next release as the story goes; the first of these strikes the agent, the second the agent after that, and
     /// so on.
     pub(crate) fn deploy(&mut self, story: Story, strikes: &[Strike]) -> Seen {
+        let mut seen = self.deploy_once(story, strikes);
+        for _ in 0..TOO_LATE {
+            if !seen.aborted_late {
+                break;
+            }
+            seen = self.deploy_once(story, strikes);
+        }
+        seen
+    }
+
+    fn deploy_once(&mut self, story: Story, strikes: &[Strike]) -> Seen {
         self.deployments += 1;
         let (old, new) = (self.version.clone(), format!("1.{}", self.deployments));
         let (runtime, drains_slowly) = (self.runtime, self.drains_slowly);
@@ -206,7 +222,14 @@ impl Field {
             violations.push(format!("P1: {:?} is served and not {confirmed}", self.says()));
         }
         self.version = confirmed;
-        Seen { strikes: struck, end, violations, passed: self.passed() }
+        let aborted_late = story == Story::AbortedStaging && self.has_drained(&rollout);
+        Seen { strikes: struck, end, violations, passed: self.passed(), aborted_late }
+    }
+
+    /// Whether the host came as far as draining.
+    fn has_drained(&self, rollout: &str) -> bool {
+        let shown = self.fleet.json(&["rollout", "show", rollout]);
+        shown["hosts"][0]["phase_seconds"].get("draining").is_some()
     }
 
     fn is_struck(&mut self, strike: &Strike, since: Instant) -> bool {
