@@ -23,6 +23,7 @@ use crate::durable;
 use crate::failpoint::{self, Barrier};
 use crate::held::{self, HeldError};
 use crate::layout::{ENVELOPE, Layout, TREE};
+use crate::retain;
 
 /// An order to stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,9 @@ impl Stager {
                 let cleaned = blocking(move || {
                     let ReleaseRef { app, digest, .. } = &order_of.release;
                     let cleaned = match keep {
-                        true => remains::keep_or_wipe(&cleaner.layout, &staging, app, digest),
+                        // It may come after what prunes the app, so that older remains would lie in the trash for long.
+                        true => remains::keep_or_wipe(&cleaner.layout, &staging, app, digest)
+                            .and_then(|()| retain::empty_trash(&cleaner.layout)),
                         false => durable::remove_tree(&staging),
                     };
                     cleaned.map_err(io_error("remove", &staging))

@@ -72,6 +72,22 @@ async fn giving_up_keeps_what_came_for_the_next_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_the_last_broken_staging_leaves_something() {
+    let key = key();
+    let (manifest, chunks) = content("2.0", 2, &[("data", Item::File(noise(6, 20_000_000)))]);
+    let bundles = [large(&key), seal(&manifest, chunks, &[&key])];
+    let coordinator = Coordinator::start(&[&bundles[0], &bundles[1]]).await;
+    let host = Host::new(&[&key]);
+    coordinator.does(Mischief::Truncated);
+    for bundle in &bundles {
+        host.stage(&coordinator, &bundle.release).await.unwrap_err();
+        let left: Vec<Digest> = remains::list(&host.layout).iter().map(|remains| remains.digest).collect();
+        assert_eq!(left, [bundle.release.digest]);
+        assert_eq!(host.leavings().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_or_killed_staging_is_taken_up_again() {
     let key = key();
     let bundle = large(&key);
