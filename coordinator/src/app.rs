@@ -26,6 +26,7 @@ use crate::listen::{self, Door};
 use crate::objects::{ObjectError, Objects};
 use crate::pki::{Pki, PkiError};
 use crate::rpc::agent::Agents;
+use crate::rpc::audit::AuditLog;
 use crate::rpc::auth::TableLayer;
 use crate::rpc::bundle::Bundles;
 use crate::rpc::fleet::Fleets;
@@ -189,9 +190,10 @@ impl App {
         let (agents_tls, operators_tls) = (time.judge_clients(agents_tls), time.judge_clients(operators_tls));
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
         let store: Arc<dyn StateStore> = Arc::new(store);
-        let (driver, driver_task) = driver::spawn(fleet, store, leadership.fence, clock, driver_stop.clone());
+        let (driver, driver_task) =
+            driver::spawn(fleet, Arc::clone(&store), leadership.fence, clock, driver_stop.clone());
         write_addresses(&addresses, agents.1, operators.1)?;
-        let shared = Shared::new(driver.clone(), objects, stop.clone());
+        let shared = Shared::new(driver.clone(), objects, AuditLog(store), stop.clone());
         Ok(Self {
             agents: BoundDoor { listener: agents.0, address: agents.1, tls: agents_tls },
             operators: BoundDoor { listener: operators.0, address: operators.1, tls: operators_tls },

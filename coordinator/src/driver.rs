@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::ErrorKind;
 
 use crate::clock::Clock;
-use crate::fleet::{Fleet, Refusal};
+use crate::fleet::{Act, Fleet, Refusal};
 use crate::store::{CommitError, Fence, MAX_BYTES, MAX_OPS, StateStore, Txn, Write};
 
 /// Commands waiting; more wait in their callers.
@@ -56,6 +56,21 @@ impl Driver {
         work: impl FnOnce(&mut Fleet) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         self.ask(work).await?
+    }
+
+    /// Like [`Driver::request`] for work that changes something, in somebody's name: what is asked for is on record, done or
+    /// refused.
+    pub async fn act<T: Send + 'static>(
+        &self,
+        act: Act,
+        work: impl FnOnce(&mut Fleet, &str) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.request(move |fleet| {
+            let result = work(fleet, &act.who);
+            fleet.record(act, result.as_ref().err());
+            result
+        })
+        .await
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
-use windlass_proto::tls::Peer;
+use windlass_proto::tls::{Peer, serial_number};
 
 /// A handshake that takes longer is cut: slow senders hold no slot for long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub enum Door {
 pub struct Caller {
     /// The certificate's subject.
     pub peer: Peer,
+    /// The certificate's serial number, in hex; empty without one.
+    pub certificate: String,
     /// The listener.
     pub door: Door,
     /// The other end's address, for the log.
@@ -169,9 +171,9 @@ async fn handshake(
 ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
     tcp.set_nodelay(true)?;
     let stream = tls.accept(tcp).await?;
-    let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        Some(certificate) => Peer::from_der(certificate)?,
-        None => Peer::Anonymous,
+    let (peer, certificate) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        Some(certificate) => (Peer::from_der(certificate)?, serial_number(certificate)?),
+        None => (Peer::Anonymous, String::new()),
     };
     let guest = match peer {
         Peer::Anonymous => Some(Guest {
@@ -180,5 +182,5 @@ async fn handshake(
         }),
         _ => None,
     };
-    Ok(Connection { stream: Box::new(stream), guest, caller: Caller { peer, door, address } })
+    Ok(Connection { stream: Box::new(stream), guest, caller: Caller { peer, certificate, door, address } })
 }

@@ -3,14 +3,11 @@
 
 mod harness;
 
-use std::time::Duration;
-
-use harness::Coordinator;
 use harness::agent::Identity;
+use harness::{Coordinator, call};
 use prost::Message as _;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use windlass_coordinator::rpc::auth::{Role, TABLE};
 use windlass_proto::rpc::DESCRIPTORS;
 use windlass_proto::tls::{self, Credentials};
@@ -39,24 +36,6 @@ fn may(role: Role, method: &str) -> bool {
     }
 }
 
-/// Calls a method of any kind with one empty message; the status of the answer's beginning.
-async fn call(channel: Channel, method: &str) -> Result<(), Status> {
-    let mut client = tonic::client::Grpc::new(channel);
-    let answer = async {
-        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let path: PathAndQuery = method.parse().unwrap();
-        let codec = tonic_prost::ProstCodec::<(), ()>::default();
-        let request = Request::new(tokio_stream::iter([()]));
-        let mut stream = client.streaming(request, path, codec).await?.into_inner();
-        // Answers are not of the empty type; that they come is enough.
-        match tokio::time::timeout(Duration::from_millis(200), stream.message()).await {
-            Ok(Err(status)) if status.code() != Code::Internal => Err(status),
-            _ => Ok(()),
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), answer).await.expect("an answer")
-}
-
 fn refused(answer: &Result<(), Status>) -> bool {
     answer
         .as_ref()
@@ -72,9 +51,9 @@ fn every_method_is_in_the_table_and_nothing_else_is() {
     let methods = methods();
     assert!(methods.len() > 30);
     for method in &methods {
-        assert!(TABLE.iter().any(|(known, _)| known == method), "{method} has no row in the table");
+        assert!(TABLE.iter().any(|(known, ..)| known == method), "{method} has no row in the table");
     }
-    for (method, roles) in TABLE {
+    for (method, roles, _) in TABLE {
         assert!(
             methods.iter().any(|m| m == method) || method.starts_with("/grpc."),
             "{method} is not in the schema"
@@ -96,14 +75,14 @@ async fn every_method_is_called_with_every_role() {
     let as_agent = channel(&coordinator.agent, &agent.ca, Some(&agent.own)).await.unwrap();
     let as_operator = channel(&coordinator.operator, &operator_ca, Some(&ana)).await.unwrap();
     let mut all = methods();
-    all.extend(TABLE.iter().map(|(method, _)| (*method).to_owned()));
+    all.extend(TABLE.iter().map(|(method, ..)| (*method).to_owned()));
     all.extend(
         ["/windlass.v1.FleetService/Nonsense", "/nonsense.Service/Method", "/", "/windlass.v1.FleetService/"]
             .map(String::from),
     );
     all.sort();
     all.dedup();
-    let known = |method: &str| TABLE.iter().any(|(known, _)| *known == method);
+    let known = |method: &str| TABLE.iter().any(|(known, ..)| *known == method);
     for method in &all {
         for (role, channel) in
             [(Role::Anonymous, &anonymous), (Role::Agent, &as_agent), (Role::Operator, &as_operator)]

@@ -21,7 +21,7 @@ impl Digest {
     }
 
     /// The digest of `data`.
-    #[cfg(any(feature = "bundle", feature = "tls"))]
+    #[cfg(any(feature = "bundle", feature = "tls", feature = "rpc"))]
     pub fn of(data: &[u8]) -> Self {
         Self(*blake3::hash(data).as_bytes())
     }

@@ -1,8 +1,11 @@
 //! Owning the coordinator is not owning the fleet.
 
+use std::process::Command;
+
 use windlass_tests::app::App;
 use windlass_tests::fleet;
 use windlass_tests::http::free_port;
+use windlass_tests::run::run;
 
 #[test]
 fn a_bundle_signed_by_a_foreign_key_runs_on_no_host() {
@@ -33,4 +36,50 @@ fn an_operator_without_a_certificate_of_this_fleet_is_refused() {
     let refused = fleet.windlass(&["host", "list"]);
     assert!([4, 5].contains(&refused.code), "{}: {}", refused.code, refused.stderr);
     assert!(refused.stdout.is_empty(), "{}", refused.stdout);
+}
+
+#[test]
+fn what_was_asked_for_cannot_be_taken_out_of_the_audit_log_unnoticed() {
+    let fleet = fleet::new().hosts(1).up();
+    fleet.windlass(&["host", "cordon", "host-1"]).expect(0);
+    fleet.windlass(&["host", "cordon", "host-9"]).expect(1);
+    let log = fleet.json(&["audit"]);
+    let told = log["records"].as_array().unwrap().iter().map(|record| {
+        let text = |field: &str| record[field].as_str().unwrap().to_owned();
+        [text("who"), text("method"), text("outcome").chars().take(12).collect()]
+    });
+    let told: Vec<[String; 3]> = told.collect();
+    let record = |who: &str, method: &str, outcome: &str| [who, method, outcome].map(str::to_owned);
+    assert_eq!(
+        told,
+        [
+            record("operator/admin", "FleetService/CreateToken", "done"),
+            record("anonymous", "AgentService/Enroll", "done"),
+            record("operator/admin", "FleetService/CordonHost", "done"),
+            record("operator/admin", "FleetService/CordonHost", "unknown host"),
+        ]
+    );
+
+    // Somebody uncordons the host and puts the coordinator's former state back.
+    fleet.kill_coordinator();
+    let state = fleet.dir().join("coordinator");
+    let former = fleet.dir().join("former");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        run(Command::new("cp").arg("--archive").arg(from).arg(to)).expect(0);
+    };
+    copy(&state, &former);
+    fleet.start();
+    fleet.windlass(&["host", "uncordon", "host-1"]).expect(0);
+    let known = fleet.json(&["audit", "--check"])["head"].as_str().unwrap().to_owned();
+    fleet.windlass(&["audit", "--check", &known]).expect(0);
+    fleet.kill_coordinator();
+    std::fs::remove_dir_all(&state).unwrap();
+    copy(&former, &state);
+    fleet.start();
+    fleet.windlass(&["audit", "--check"]).expect(0);
+    let missing = fleet.windlass(&["audit", "--check", &known]).expect(1);
+    missing.says("ends with record 4, and record 5 was there");
+    fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(7);
+    let replaced = fleet.windlass(&["audit", "--check", &known]).expect(1);
+    replaced.says("record 5 is another one than the one you know");
 }

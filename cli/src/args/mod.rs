@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use windlass_proto::rpc::audit::Head;
+
 use crate::output::Format;
 
 pub use bundle::{Bundle, BundleBuild};
@@ -103,6 +105,8 @@ pub enum Command {
     Logs(Logs),
     /// Show who did what and what changed
     Events(Events),
+    /// Show who asked for what, and check that nothing was taken out of that log
+    Audit(Audit),
     /// Build, push and inspect bundles
     #[command(subcommand)]
     Bundle(Bundle),
@@ -213,6 +217,18 @@ pub struct Events {
     /// Only events after this sequence number
     #[arg(long, value_name = "SEQ", default_value = "0", hide_default_value = true)]
     pub after: u64,
+}
+
+/// `windlass audit`
+#[derive(Debug, ClapArgs)]
+pub struct Audit {
+    /// At most so many records, the newest; 0: all
+    #[arg(short = 'n', long, value_name = "N", default_value = "50")]
+    pub last: u32,
+    /// Check instead that no record was changed or taken out, and that this one is there, as an earlier check printed it
+    #[arg(long, value_name = "RECORD", conflicts_with = "last")]
+    #[allow(clippy::option_option, reason = "how clap tells no option from one without a value")]
+    pub check: Option<Option<Head>>,
 }
 
 /// `windlass completions`

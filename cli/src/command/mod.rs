@@ -1,5 +1,6 @@
 //! One file per verb; [`order`] is what `plan` and `deploy` share.
 
+pub mod audit;
 pub mod bundle;
 pub mod context;
 pub mod demo;
@@ -38,6 +39,7 @@ pub async fn run(invocation: &Invocation, command: Command) -> Result {
         Command::Versions(args) => Box::pin(versions::run(invocation, args)).await,
         Command::Why(args) => Box::pin(why::run(invocation, args)).await,
         Command::Logs(args) => Box::pin(logs::run(invocation, args)).await,
+        Command::Audit(args) => Box::pin(audit::run(invocation, args)).await,
         Command::Events(args) => Box::pin(events::run(invocation, args)).await,
         Command::Bundle(verb) => Box::pin(bundle::run(invocation, verb)).await,
         Command::Rollout(verb) => Box::pin(rollout::run(invocation, verb)).await,

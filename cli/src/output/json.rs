@@ -1,6 +1,7 @@
 //! The JSON kinds of design/CLI.md. Members are never taken away within v1.
 
 use serde_json::{Map, Value, json};
+use windlass_proto::digest::Digest;
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::rpc;
 
@@ -295,6 +296,24 @@ pub fn event(e: &rpc::Event) -> Value {
         "host": null_if_empty(&e.host),
         "rollout": null_if_empty(&e.rollout),
         "message": e.message,
+    })
+}
+
+/// An audit record.
+pub fn audit_record(r: &rpc::AuditRecord) -> Value {
+    let digest = |bytes: &[u8]| Digest::try_from(bytes).ok().map(|digest| digest.to_string());
+    json!({
+        "seq": r.seq,
+        "at": rfc3339(r.at_ms),
+        "who": r.who,
+        "certificate": null_if_empty(&r.certificate),
+        "address": r.address,
+        "method": r.method,
+        "about": r.about,
+        "request": digest(&r.request),
+        "outcome": r.outcome,
+        "previous": digest(&r.previous),
+        "digest": digest(&r.digest),
     })
 }
 

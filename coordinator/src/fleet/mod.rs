@@ -6,10 +6,11 @@
 //! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `acts`: what operators do to them.
 //! * `bundles`: the index of bundles.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
-//! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events.
+//! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
 //! * `persist`: keys, and the way back from disk.
 
 mod acts;
+mod audit;
 mod bundles;
 mod enrolment;
 mod history;
@@ -26,19 +27,21 @@ mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
-use windlass_proto::rpc;
+use windlass_proto::rpc::{self, audit::Head};
 use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::Rollout;
 
+pub use self::audit::Act;
 pub use self::enrolment::Enrolment;
 pub use self::hosts::{Greeting, HostState};
 pub use self::log::EventFilter;
 pub use self::orders::{OrderText, Target};
-pub use self::persist::LoadError;
+pub use self::persist::{LoadError, audit_records};
 pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;
 use crate::store::{Key, Write};
@@ -82,6 +85,7 @@ pub struct Fleet {
     events: VecDeque<EventRecord>,
     next_event: u64,
     event_seen: watch::Sender<u64>,
+    audit: Head,
     watchers: HashMap<RolloutId, watch::Sender<rpc::Rollout>>,
     changes: Changes,
     /// The operator whose command is being done.
@@ -122,6 +126,7 @@ struct RolloutEntry {
 /// What must be written, and what must be sent after that.
 #[derive(Debug, Default)]
 pub struct Changes {
+    audit: Vec<Write>,
     writes: BTreeMap<Key, Option<Vec<u8>>>,
     sends: Vec<(HostId, rpc::coordinator_message::Kind)>,
     rollouts: BTreeSet<RolloutId>,
@@ -130,12 +135,12 @@ pub struct Changes {
 impl Changes {
     /// How many keys change.
     pub fn len(&self) -> usize {
-        self.writes.len()
+        self.audit.len() + self.writes.len()
     }
 
     /// Whether nothing must be written or sent.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.sends.is_empty() && self.rollouts.is_empty()
+        self.len() == 0 && self.sends.is_empty() && self.rollouts.is_empty()
     }
 
     fn put(&mut self, key: Result<Key, crate::store::StoreError>, value: &impl serde::Serialize) {
@@ -146,6 +151,12 @@ impl Changes {
             // Keys are made of checked names and records are plain data; neither can fail.
             (Err(error), _) => tracing::error!(%error, "record without a key is not kept"),
             (_, Err(error)) => tracing::error!(%error, "record that does not encode is not kept"),
+        }
+    }
+
+    fn put_audit(&mut self, record: &rpc::AuditRecord) {
+        if let Ok(key) = persist::audit_key(record.seq) {
+            self.audit.push(Write::Put(key, record.encode_to_vec()));
         }
     }
 
@@ -174,6 +185,7 @@ impl Fleet {
             events: VecDeque::new(),
             next_event: 1,
             event_seen: watch::channel(0).0,
+            audit: Head::default(),
             watchers: HashMap::new(),
             changes: Changes::default(),
             acting: None,
@@ -185,15 +197,23 @@ impl Fleet {
         self.changes.len()
     }
 
-    /// Takes what must be committed now. Heads of rollouts come after their hosts: a commit cut in two between
-    /// transactions never shows a rollout without its hosts.
+    /// Takes what must be committed now. What was asked for comes before all that it changed, and heads of rollouts come
+    /// after their hosts: a commit cut in two between transactions never shows a change that nobody asked for, or a rollout
+    /// without its hosts.
     pub fn take_changes(&mut self) -> (Vec<Write>, Outbox) {
         let changes = std::mem::take(&mut self.changes);
         let writes = changes.writes.into_iter().map(|(key, value)| match value {
             Some(value) => Write::Put(key, value),
             None => Write::Delete(key),
         });
-        (writes.collect(), Outbox { sends: changes.sends, rollouts: changes.rollouts })
+        let mut audit = changes.audit;
+        if !audit.is_empty() {
+            audit.extend(persist::audit_head(&self.audit));
+        }
+        (
+            audit.into_iter().chain(writes).collect(),
+            Outbox { sends: changes.sends, rollouts: changes.rollouts },
+        )
     }
 
     /// Sends what had to wait for the commit.

@@ -45,6 +45,13 @@ impl From<Refusal> for tonic::Status {
     }
 }
 
+/// What was refused with a status already.
+impl From<tonic::Status> for Refusal {
+    fn from(status: tonic::Status) -> Self {
+        Self::new(ErrorKind::of(&status), status.message())
+    }
+}
+
 /// Up to three known names that are like `name`, the most alike first.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     // Two letters exchanged in a short name are far apart for Jaro-Winkler, and the commonest slip.

@@ -90,6 +90,7 @@ impl World {
         let (a, b) = (&self.fleet, &read);
         assert_eq!((&a.tokens, &a.bundles, &a.apps, &a.names), (&b.tokens, &b.bundles, &b.apps, &b.names));
         assert_eq!((&a.events, a.next_event), (&b.events, b.next_event));
+        assert_eq!(a.audit, b.audit);
         for (id, host) in &a.hosts {
             assert_eq!(host.record, b.hosts[id].record);
             // What only moves while a host works is not written.

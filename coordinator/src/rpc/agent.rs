@@ -12,6 +12,7 @@ use windlass_proto::rpc::agent_service_server::AgentService;
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::tls::{self, JoinToken, Peer};
 
+use super::audit::act;
 use super::{Shared, caller, pieces, send};
 use crate::fleet::Enrolment;
 use crate::pki::Pki;
@@ -63,7 +64,11 @@ impl Agents {
         }))
     }
 
-    async fn enrol(&self, request: rpc::EnrollRequest) -> Result<Response<rpc::EnrollResponse>, Status> {
+    async fn enrol(
+        &self,
+        request: Request<rpc::EnrollRequest>,
+    ) -> Result<Response<rpc::EnrollResponse>, Status> {
+        let (act, request) = act(request, |request| format!("host {}", request.name))?;
         let name = HostName::new(request.name).map_err(bad_request)?;
         let key = Digest::of(&tls::csr_public_key(&request.csr_pem).map_err(bad_request)?);
         let token = match request.token.as_str() {
@@ -76,7 +81,13 @@ impl Agents {
         };
         let enrolment = Enrolment { name, key, address: request.address, labels: request.labels, token };
         let fresh = HostId::new(uuid::Uuid::new_v4().to_string()).map_err(bad_request)?;
-        let id = self.shared.driver.request(move |fleet| fleet.enrol(enrolment, fresh)).await?;
+        let enrolled = self.shared.driver.request(move |fleet| {
+            // What is refused is not on record: anybody may knock here, as often as they like.
+            let id = fleet.enrol(enrolment, fresh)?;
+            fleet.record(act, None);
+            Ok(id)
+        });
+        let id = enrolled.await?;
         self.certificate(&request.csr_pem, &id)
     }
 }
@@ -87,7 +98,7 @@ impl AgentService for Agents {
         &self,
         request: Request<rpc::EnrollRequest>,
     ) -> Result<Response<rpc::EnrollResponse>, Status> {
-        let enrolled = tokio::time::timeout(ENROL, self.enrol(request.into_inner())).await;
+        let enrolled = tokio::time::timeout(ENROL, self.enrol(request)).await;
         enrolled.map_err(|_| ErrorKind::TimedOut.status("the coordinator is busy; try again"))?
     }
 

@@ -26,48 +26,60 @@ pub enum Role {
 
 use Role::{Agent, Anonymous, Operator};
 
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Changes nothing that anybody asked for: it reads, renews, or brings bytes that nothing names yet.
+    Reads,
+    /// Changes something in somebody's name, and leaves a record in the audit log.
+    Acts,
+}
+
+use Does::{Acts, Reads};
+
 /// Every method that may be called, with the roles that may call it.
-pub const TABLE: &[(&str, &[Role])] = &[
-    ("/windlass.v1.AgentService/Enroll", &[Anonymous, Agent]),
-    ("/windlass.v1.AgentService/Renew", &[Agent]),
-    ("/windlass.v1.AgentService/Session", &[Agent]),
-    ("/windlass.v1.AgentService/FetchEnvelope", &[Agent]),
-    ("/windlass.v1.AgentService/FetchChunks", &[Agent]),
-    ("/windlass.v1.BundleService/MissingChunks", &[Operator]),
-    ("/windlass.v1.BundleService/PushChunks", &[Operator]),
-    ("/windlass.v1.BundleService/PutBundle", &[Operator]),
-    ("/windlass.v1.BundleService/ListBundles", &[Operator]),
-    ("/windlass.v1.BundleService/GetBundle", &[Operator]),
-    ("/windlass.v1.BundleService/FetchBundleEnvelope", &[Operator]),
-    ("/windlass.v1.RolloutService/Plan", &[Operator]),
-    ("/windlass.v1.RolloutService/Start", &[Operator]),
-    ("/windlass.v1.RolloutService/Get", &[Operator]),
-    ("/windlass.v1.RolloutService/List", &[Operator]),
-    ("/windlass.v1.RolloutService/Watch", &[Operator]),
-    ("/windlass.v1.RolloutService/Pause", &[Operator]),
-    ("/windlass.v1.RolloutService/Resume", &[Operator]),
-    ("/windlass.v1.RolloutService/Abort", &[Operator]),
-    ("/windlass.v1.RolloutService/Retry", &[Operator]),
-    ("/windlass.v1.FleetService/ListHosts", &[Operator]),
-    ("/windlass.v1.FleetService/GetHost", &[Operator]),
-    ("/windlass.v1.FleetService/LabelHost", &[Operator]),
-    ("/windlass.v1.FleetService/CordonHost", &[Operator]),
-    ("/windlass.v1.FleetService/UncordonHost", &[Operator]),
-    ("/windlass.v1.FleetService/ReleaseHost", &[Operator]),
-    ("/windlass.v1.FleetService/RemoveHost", &[Operator]),
-    ("/windlass.v1.FleetService/Versions", &[Operator]),
-    ("/windlass.v1.FleetService/Why", &[Operator]),
-    ("/windlass.v1.FleetService/Logs", &[Operator]),
-    ("/windlass.v1.FleetService/CreateToken", &[Operator]),
-    ("/windlass.v1.FleetService/ListTokens", &[Operator]),
-    ("/windlass.v1.FleetService/RevokeToken", &[Operator]),
-    ("/windlass.v1.FleetService/Events", &[Operator]),
-    ("/windlass.v1.FleetService/Info", &[Operator]),
-    ("/grpc.health.v1.Health/Check", &[Operator]),
-    ("/grpc.health.v1.Health/List", &[Operator]),
-    ("/grpc.health.v1.Health/Watch", &[Operator]),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[Operator]),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &[Operator]),
+pub const TABLE: &[(&str, &[Role], Does)] = &[
+    ("/windlass.v1.AgentService/Enroll", &[Anonymous, Agent], Acts),
+    ("/windlass.v1.AgentService/Renew", &[Agent], Reads),
+    ("/windlass.v1.AgentService/Session", &[Agent], Reads),
+    ("/windlass.v1.AgentService/FetchEnvelope", &[Agent], Reads),
+    ("/windlass.v1.AgentService/FetchChunks", &[Agent], Reads),
+    ("/windlass.v1.BundleService/MissingChunks", &[Operator], Reads),
+    ("/windlass.v1.BundleService/PushChunks", &[Operator], Reads),
+    ("/windlass.v1.BundleService/PutBundle", &[Operator], Acts),
+    ("/windlass.v1.BundleService/ListBundles", &[Operator], Reads),
+    ("/windlass.v1.BundleService/GetBundle", &[Operator], Reads),
+    ("/windlass.v1.BundleService/FetchBundleEnvelope", &[Operator], Reads),
+    ("/windlass.v1.RolloutService/Plan", &[Operator], Reads),
+    ("/windlass.v1.RolloutService/Start", &[Operator], Acts),
+    ("/windlass.v1.RolloutService/Get", &[Operator], Reads),
+    ("/windlass.v1.RolloutService/List", &[Operator], Reads),
+    ("/windlass.v1.RolloutService/Watch", &[Operator], Reads),
+    ("/windlass.v1.RolloutService/Pause", &[Operator], Acts),
+    ("/windlass.v1.RolloutService/Resume", &[Operator], Acts),
+    ("/windlass.v1.RolloutService/Abort", &[Operator], Acts),
+    ("/windlass.v1.RolloutService/Retry", &[Operator], Acts),
+    ("/windlass.v1.FleetService/ListHosts", &[Operator], Reads),
+    ("/windlass.v1.FleetService/GetHost", &[Operator], Reads),
+    ("/windlass.v1.FleetService/LabelHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/CordonHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/UncordonHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/ReleaseHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/RemoveHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/Versions", &[Operator], Reads),
+    ("/windlass.v1.FleetService/Why", &[Operator], Reads),
+    ("/windlass.v1.FleetService/Logs", &[Operator], Reads),
+    ("/windlass.v1.FleetService/CreateToken", &[Operator], Acts),
+    ("/windlass.v1.FleetService/ListTokens", &[Operator], Reads),
+    ("/windlass.v1.FleetService/RevokeToken", &[Operator], Acts),
+    ("/windlass.v1.FleetService/Events", &[Operator], Reads),
+    ("/windlass.v1.FleetService/Audit", &[Operator], Reads),
+    ("/windlass.v1.FleetService/Info", &[Operator], Reads),
+    ("/grpc.health.v1.Health/Check", &[Operator], Reads),
+    ("/grpc.health.v1.Health/List", &[Operator], Reads),
+    ("/grpc.health.v1.Health/Watch", &[Operator], Reads),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[Operator], Reads),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &[Operator], Reads),
 ];
 
 /// The role of a caller; `None` where certificate and door do not go together.
@@ -80,16 +92,20 @@ pub fn role(caller: &Caller) -> Option<Role> {
     }
 }
 
+/// The method that is called; an extension of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Called(pub &'static str);
+
 /// Whether this caller may call this method.
-pub fn authorise(caller: Option<&Caller>, path: &str) -> Result<(), Status> {
+pub fn authorise(caller: Option<&Caller>, path: &str) -> Result<Called, Status> {
     let Some(caller) = caller else {
         return Err(Status::unauthenticated("the connection carries no identity"));
     };
     let role = role(caller);
-    let allowed = TABLE.iter().find(|(method, _)| *method == path).map_or(&[][..], |(_, roles)| roles);
-    match role {
-        Some(role) if allowed.contains(&role) => Ok(()),
-        Some(Anonymous) => Err(Status::unauthenticated(format!("{path} needs a client certificate"))),
+    let row = TABLE.iter().find(|(method, ..)| *method == path);
+    match (role, row) {
+        (Some(role), Some((method, allowed, _))) if allowed.contains(&role) => Ok(Called(method)),
+        (Some(Anonymous), _) => Err(Status::unauthenticated(format!("{path} needs a client certificate"))),
         _ => Err(Status::permission_denied(format!("{} may not call {path}", describe(caller)))),
     }
 }
@@ -132,10 +148,13 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>();
         match authorise(caller, request.uri().path()) {
-            Ok(()) => Box::pin(self.0.call(request)),
+            Ok(called) => {
+                request.extensions_mut().insert(called);
+                Box::pin(self.0.call(request))
+            }
             Err(status) => {
                 tracing::info!(
                     path = request.uri().path(),

@@ -14,7 +14,8 @@ use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::bundle_service_server::BundleService;
 use windlass_proto::rpc::{self, ErrorKind};
 
-use super::{Shared, app_filter, pieces, show, who};
+use super::audit::act_without_message;
+use super::{Shared, app_filter, pieces, show};
 use crate::fleet::Refusal;
 use crate::fleet::record::BundleRecord;
 use crate::objects::Stored;
@@ -83,7 +84,18 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
 }
 
 impl Bundles {
-    async fn register(&self, envelope: Bytes, who: String) -> Result<rpc::BundleInfo, Status> {
+    /// Keeps the envelope of a bundle whose chunks are here. Nothing names it yet.
+    async fn receive(&self, mut stream: Streaming<rpc::Piece>) -> Result<(BundleRecord, Digest), Status> {
+        let mut envelope = BytesMut::new();
+        while let Some(piece) = next(&mut stream).await? {
+            if envelope.len() + piece.data.len() > ENVELOPE_BYTES {
+                return Err(
+                    ErrorKind::TooMuch.status(format!("the envelope is larger than {ENVELOPE_BYTES} bytes"))
+                );
+            }
+            envelope.extend_from_slice(&piece.data);
+        }
+        let envelope = envelope.freeze();
         let bytes = envelope.clone();
         let opened = tokio::task::spawn_blocking(move || open(&bytes)).await;
         let opened = opened.map_err(|_| ErrorKind::Internal.status("reading the envelope failed"))??;
@@ -106,17 +118,14 @@ impl Bundles {
             stored_bytes: sizes.iter().sum(),
             key_ids: opened.key_ids,
             pushed_at: windlass_proto::time::Timestamp(0),
-            pushed_by: who,
+            pushed_by: String::new(),
             release: opened.release,
         };
         let digest = record.release.digest;
         // The index must never name an envelope that is not on disk; one without index entry is harmless.
+        let all = Digest::of(&envelope);
         self.0.objects.put_envelope(&digest, envelope).await?;
-        let added = self.0.driver.request(move |fleet| {
-            let record = BundleRecord { pushed_at: fleet.now, ..record };
-            fleet.add_bundle(record).map(|record| show::bundle(&record))
-        });
-        Ok(added.await?)
+        Ok((record, all))
     }
 
     async fn find(&self, request: rpc::GetBundleRequest) -> Result<BundleRecord, Status> {
@@ -176,18 +185,18 @@ impl BundleService for Bundles {
         &self,
         request: Request<Streaming<rpc::Piece>>,
     ) -> Result<Response<rpc::BundleInfo>, Status> {
-        let who = who(&request)?;
-        let mut stream = request.into_inner();
-        let mut envelope = BytesMut::new();
-        while let Some(piece) = next(&mut stream).await? {
-            if envelope.len() + piece.data.len() > ENVELOPE_BYTES {
-                return Err(
-                    ErrorKind::TooMuch.status(format!("the envelope is larger than {ENVELOPE_BYTES} bytes"))
-                );
-            }
-            envelope.extend_from_slice(&piece.data);
+        let mut act = act_without_message(&request)?;
+        let received = self.receive(request.into_inner()).await.map_err(Refusal::from);
+        if let Ok((record, digest)) = &received {
+            act.about = record.release.to_string();
+            act.request = Some(*digest);
         }
-        self.register(envelope.freeze(), who).await.map(Response::new)
+        let added = self.0.driver.act(act, move |fleet, who| {
+            let record = received?.0;
+            let record = BundleRecord { pushed_at: fleet.now, pushed_by: who.to_owned(), ..record };
+            fleet.add_bundle(record).map(|record| show::bundle(&record))
+        });
+        Ok(Response::new(added.await?))
     }
 
     async fn list_bundles(

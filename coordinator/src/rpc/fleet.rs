@@ -12,10 +12,11 @@ use windlass_proto::spec::selector::Selector;
 use windlass_proto::time::Span;
 use windlass_proto::tls::JoinToken;
 
+use super::audit::{self, act};
 use super::logs::{self, HostLogs};
 use super::{Shared, app_filter, send, show, stopping, who};
 use crate::driver::Driver;
-use crate::fleet::{EventFilter, Fleet, Refusal};
+use crate::fleet::{Act, EventFilter, Fleet, Refusal};
 use crate::pki::Pki;
 
 /// Past events in one answer when nobody says otherwise.
@@ -35,10 +36,15 @@ pub struct Fleets {
 impl Fleets {
     async fn on_host(
         &self,
-        work: impl FnOnce(&mut Fleet) -> Result<rpc::Host, Refusal> + Send + 'static,
+        act: Act,
+        work: impl FnOnce(&mut Fleet, &str) -> Result<rpc::Host, Refusal> + Send + 'static,
     ) -> Result<Response<rpc::Host>, Status> {
-        Ok(Response::new(self.shared.driver.request(work).await?))
+        Ok(Response::new(self.shared.driver.act(act, work).await?))
     }
+}
+
+fn about(request: &rpc::HostRequest) -> String {
+    format!("host {}", request.host)
 }
 
 /// The host as it is after a change.
@@ -69,57 +75,53 @@ impl FleetService for Fleets {
 
     async fn get_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
         let name = request.into_inner().host;
-        self.on_host(move |fleet| shown(fleet, &name)).await
+        let host = self.shared.driver.request(move |fleet| shown(fleet, &name));
+        Ok(Response::new(host.await?))
     }
 
     async fn label_host(
         &self,
         request: Request<rpc::LabelHostRequest>,
     ) -> Result<Response<rpc::Host>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
-        self.on_host(move |fleet| {
-            fleet.label(&who, &request.host, request.set, &request.remove)?;
+        let (act, request) = act(request, |request| format!("host {}", request.host))?;
+        self.on_host(act, move |fleet, who| {
+            fleet.label(who, &request.host, request.set, &request.remove)?;
             shown(fleet, &request.host)
         })
         .await
     }
 
     async fn cordon_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let who = who(&request)?;
-        let rpc::HostRequest { host, reason } = request.into_inner();
-        self.on_host(move |fleet| {
-            fleet.cordon(&who, &host, Some(reason))?;
+        let (act, rpc::HostRequest { host, reason }) = act(request, about)?;
+        self.on_host(act, move |fleet, who| {
+            fleet.cordon(who, &host, Some(reason))?;
             shown(fleet, &host)
         })
         .await
     }
 
     async fn uncordon_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let who = who(&request)?;
-        let name = request.into_inner().host;
-        self.on_host(move |fleet| {
-            fleet.cordon(&who, &name, None)?;
+        let (act, rpc::HostRequest { host: name, .. }) = act(request, about)?;
+        self.on_host(act, move |fleet, who| {
+            fleet.cordon(who, &name, None)?;
             shown(fleet, &name)
         })
         .await
     }
 
     async fn release_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let who = who(&request)?;
-        let rpc::HostRequest { host, reason } = request.into_inner();
-        self.on_host(move |fleet| {
-            fleet.release_host(&who, &host, &reason)?;
+        let (act, rpc::HostRequest { host, reason }) = act(request, about)?;
+        self.on_host(act, move |fleet, who| {
+            fleet.release_host(who, &host, &reason)?;
             shown(fleet, &host)
         })
         .await
     }
 
     async fn remove_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let who = who(&request)?;
-        let name = request.into_inner().host;
-        self.on_host(move |fleet| {
-            let host = fleet.remove_host(&who, &name)?;
+        let (act, rpc::HostRequest { host: name, .. }) = act(request, about)?;
+        self.on_host(act, move |fleet, who| {
+            let host = fleet.remove_host(who, &name)?;
             Ok(show::host(fleet, &host))
         })
         .await
@@ -179,18 +181,17 @@ impl FleetService for Fleets {
         &self,
         request: Request<rpc::CreateTokenRequest>,
     ) -> Result<Response<rpc::Token>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
-        let host = match request.host.as_str() {
-            "" => None,
-            name => Some(HostName::new(name).map_err(|error| ErrorKind::Invalid.status(error.to_string()))?),
-        };
-        let ttl = (request.ttl_seconds != 0).then(|| Span(request.ttl_seconds.saturating_mul(1000)));
         let token = JoinToken::generate(self.pki.agents().pin())
             .map_err(|error| ErrorKind::Internal.status(error.to_string()))?;
         let kept = (token.id().to_owned(), token.secret_digest());
-        let created = self.shared.driver.request(move |fleet| {
-            let record = fleet.create_token(&who, kept, request.labels, host, ttl)?;
+        let (act, request) = act(request, |_| format!("token {}", kept.0))?;
+        let ttl = (request.ttl_seconds != 0).then(|| Span(request.ttl_seconds.saturating_mul(1000)));
+        let created = self.shared.driver.act(act, move |fleet, who| {
+            let host = match request.host.as_str() {
+                "" => None,
+                name => Some(HostName::new(name).map_err(|error| Refusal::invalid(error.to_string()))?),
+            };
+            let record = fleet.create_token(who, kept, request.labels, host, ttl)?;
             Ok(show::token(&record, fleet.now))
         });
         Ok(Response::new(rpc::Token { join: token.to_string(), ..created.await? }))
@@ -211,10 +212,9 @@ impl FleetService for Fleets {
         &self,
         request: Request<rpc::RevokeTokenRequest>,
     ) -> Result<Response<rpc::Token>, Status> {
-        let who = who(&request)?;
-        let id = request.into_inner().id;
-        let revoked = self.shared.driver.request(move |fleet| {
-            let record = fleet.revoke_token(&who, &id)?;
+        let (act, request) = act(request, |request| format!("token {}", request.id))?;
+        let revoked = self.shared.driver.act(act, move |fleet, who| {
+            let record = fleet.revoke_token(who, &request.id)?;
             Ok(show::token(&record, fleet.now))
         });
         Ok(Response::new(revoked.await?))
@@ -254,6 +254,17 @@ impl FleetService for Fleets {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type AuditStream = ReceiverStream<Result<rpc::AuditRecord, Status>>;
+
+    async fn audit(
+        &self,
+        request: Request<rpc::AuditRequest>,
+    ) -> Result<Response<Self::AuditStream>, Status> {
+        let newest = self.shared.driver.ask(|fleet| fleet.audited().seq).await?;
+        let after = audit::begin(request.into_inner(), newest);
+        Ok(Response::new(self.shared.audit.read(after)))
     }
 
     async fn info(&self, request: Request<rpc::InfoRequest>) -> Result<Response<rpc::InfoResponse>, Status> {

@@ -1,6 +1,7 @@
 //! The services: each method converts, asks the driver, and answers. Who may call is decided before, in [`auth`].
 
 pub mod agent;
+pub mod audit;
 pub mod auth;
 pub mod bundle;
 pub mod fleet;
@@ -20,6 +21,7 @@ use windlass_proto::id::AppName;
 use windlass_proto::limits::{MESSAGE_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::{self, ErrorKind};
 
+use self::audit::AuditLog;
 use self::index::Indexes;
 use self::packed::PackedEnvelopes;
 use crate::driver::Driver;
@@ -48,13 +50,15 @@ pub struct Shared {
     pub packed: PackedEnvelopes,
     /// What hosts were asked.
     pub questions: Questions,
+    /// Who asked for what.
+    pub audit: AuditLog,
     /// Ends all streams.
     pub stop: CancellationToken,
 }
 
 impl Shared {
     /// What all services share.
-    pub fn new(driver: Driver, objects: Objects, stop: CancellationToken) -> Self {
+    pub fn new(driver: Driver, objects: Objects, audit: AuditLog, stop: CancellationToken) -> Self {
         Self {
             driver,
             objects,
@@ -62,6 +66,7 @@ impl Shared {
             plan_indexes: Indexes::default(),
             packed: PackedEnvelopes::default(),
             questions: Questions::default(),
+            audit,
             stop,
         }
     }

@@ -8,8 +8,9 @@ use windlass_proto::rpc::rollout_service_server::RolloutService;
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_rollout::Event;
 
-use super::{Shared, app_filter, send, show, stopping, who};
-use crate::fleet::OrderText;
+use super::audit::act;
+use super::{Shared, app_filter, send, show, stopping};
+use crate::fleet::{OrderText, Refusal};
 
 /// Rollouts in one answer when nobody says otherwise, and at most.
 const LIST: usize = 100;
@@ -28,6 +29,10 @@ fn order(request: &rpc::OrderRequest) -> OrderText {
     }
 }
 
+fn about(request: &rpc::RolloutRequest) -> String {
+    format!("rollout {}", request.id)
+}
+
 /// A new rollout's id: short enough to type, random enough not to meet again.
 fn fresh_id() -> Result<RolloutId, Status> {
     let random = uuid::Uuid::new_v4().simple().to_string();
@@ -36,9 +41,17 @@ fn fresh_id() -> Result<RolloutId, Status> {
 }
 
 impl Rollouts {
-    async fn command(&self, who: String, id: String, event: Event) -> Result<Response<rpc::Rollout>, Status> {
-        let work = move |fleet: &mut crate::fleet::Fleet| fleet.command(&who, &id, event).map(show::rollout);
-        Ok(Response::new(self.0.driver.request(work).await?))
+    /// An operator's event, made of who says it and why.
+    async fn command(
+        &self,
+        request: Request<rpc::RolloutRequest>,
+        event: impl FnOnce(String, String) -> Event + Send + 'static,
+    ) -> Result<Response<rpc::Rollout>, Status> {
+        let (act, rpc::RolloutRequest { id, reason }) = act(request, about)?;
+        let told = self.0.driver.act(act, move |fleet, who| {
+            fleet.command(who, &id, event(who.to_owned(), reason)).map(show::rollout)
+        });
+        Ok(Response::new(told.await?))
     }
 }
 
@@ -51,16 +64,16 @@ impl RolloutService for Rollouts {
     }
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {
-        let (who, id) = (who(&request)?, fresh_id()?);
-        let request = request.into_inner();
-        if request.proposal.is_some() {
-            return Err(ErrorKind::Invalid.status(
-                "a proposed release can only be planned: push the bundle, then name it as the target",
-            ));
-        }
-        let order = order(&request);
-        let started = self.0.driver.request(move |fleet| {
-            fleet.start(&who, &order, &request.reason, &request.idempotency_key, id).map(show::rollout)
+        let (act, request) = act(request, |request| format!("app {}", request.app))?;
+        let id = fresh_id()?;
+        let started = self.0.driver.act(act, move |fleet, who| {
+            if request.proposal.is_some() {
+                return Err(Refusal::invalid(
+                    "a proposed release can only be planned: push the bundle, then name it as the target",
+                ));
+            }
+            let order = order(&request);
+            fleet.start(who, &order, &request.reason, &request.idempotency_key, id).map(show::rollout)
         });
         Ok(Response::new(started.await?))
     }
@@ -125,27 +138,24 @@ impl RolloutService for Rollouts {
     }
 
     async fn pause(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
-        let by = who(&request)?;
-        let rpc::RolloutRequest { id, reason } = request.into_inner();
-        self.command(by.clone(), id, Event::Pause { by, reason }).await
+        self.command(request, |by, reason| Event::Pause { by, reason }).await
     }
 
     async fn resume(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
-        let by = who(&request)?;
-        self.command(by.clone(), request.into_inner().id, Event::Resume { by }).await
+        self.command(request, |by, _| Event::Resume { by }).await
     }
 
     async fn abort(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
-        let by = who(&request)?;
-        let rpc::RolloutRequest { id, reason } = request.into_inner();
-        self.command(by.clone(), id, Event::Abort { by, reason }).await
+        self.command(request, |by, reason| Event::Abort { by, reason }).await
     }
 
     async fn retry(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
-        let (who, fresh) = (who(&request)?, fresh_id()?);
-        let rpc::RolloutRequest { id, reason } = request.into_inner();
-        let work =
-            move |fleet: &mut crate::fleet::Fleet| fleet.retry(&who, &id, &reason, fresh).map(show::rollout);
-        Ok(Response::new(self.0.driver.request(work).await?))
+        let (act, rpc::RolloutRequest { id, reason }) = act(request, about)?;
+        let fresh = fresh_id()?;
+        let retried = self
+            .0
+            .driver
+            .act(act, move |fleet, who| fleet.retry(who, &id, &reason, fresh).map(show::rollout));
+        Ok(Response::new(retried.await?))
     }
 }

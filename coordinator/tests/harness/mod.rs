@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
 use windlass_proto::bundle::{
     AuthorKey, Chunk, Chunker, Compressor, Entry, EntryKind, EntryPath, Envelope, Manifest,
 };
@@ -241,6 +243,24 @@ pub async fn fleet(coordinator: &Coordinator, operator: &mut Operator, count: us
     })
     .await;
     agents
+}
+
+/// Calls a method of any kind with one empty message; the status of the answer's beginning.
+pub async fn call(channel: Channel, method: &str) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    let answer = async {
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path: PathAndQuery = method.parse().unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let request = Request::new(tokio_stream::iter([()]));
+        let mut stream = client.streaming(request, path, codec).await?.into_inner();
+        // Answers are not of the empty type; that they come is enough.
+        match tokio::time::timeout(Duration::from_millis(200), stream.message()).await {
+            Ok(Err(status)) if status.code() != Code::Internal => Err(status),
+            _ => Ok(()),
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), answer).await.expect("an answer")
 }
 
 /// A rollout spec that is quick.

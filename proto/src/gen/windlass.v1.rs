@@ -3166,6 +3166,50 @@ pub struct Event {
     pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRequest {
+    /// Only records after this sequence number.
+    #[prost(uint64, tag = "1")]
+    pub after: u64,
+    /// Only so many records, the newest; 0: all.
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRecord {
+    /// From 1, without gaps.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    /// operator/ana
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    /// Serial number of the certificate that said so, in hex.
+    #[prost(string, tag = "4")]
+    pub certificate: ::prost::alloc::string::String,
+    /// From where.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// FleetService/CordonHost
+    #[prost(string, tag = "6")]
+    pub method: ::prost::alloc::string::String,
+    /// host web-1
+    #[prost(string, tag = "7")]
+    pub about: ::prost::alloc::string::String,
+    /// BLAKE3 of the request as it is encoded, or of the bundle's envelope.
+    #[prost(bytes = "vec", tag = "8")]
+    pub request: ::prost::alloc::vec::Vec<u8>,
+    /// "done", or why it was refused.
+    #[prost(string, tag = "9")]
+    pub outcome: ::prost::alloc::string::String,
+    /// `digest` of the record before; 32 zeros in the first.
+    #[prost(bytes = "vec", tag = "10")]
+    pub previous: ::prost::alloc::vec::Vec<u8>,
+    /// BLAKE3 of this record's encoding without this field.
+    #[prost(bytes = "vec", tag = "11")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InfoRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InfoResponse {
@@ -3590,6 +3634,31 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("windlass.v1.FleetService", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What operators asked for and what came of it, in order: a chain in which nothing can be changed unnoticed.
+        pub async fn audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditRecord>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.FleetService/Audit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.FleetService", "Audit"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn info(
             &mut self,
             request: impl tonic::IntoRequest<super::InfoRequest>,
@@ -3708,6 +3777,17 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::EventsRequest>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// Server streaming response type for the Audit method.
+        type AuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditRecord, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What operators asked for and what came of it, in order: a chain in which nothing can be changed unnoticed.
+        async fn audit(
+            &self,
+            request: tonic::Request<super::AuditRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AuditStream>, tonic::Status>;
         async fn info(
             &self,
             request: tonic::Request<super::InfoRequest>,
@@ -4394,6 +4474,52 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/windlass.v1.FleetService/Audit" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::ServerStreamingService<super::AuditRequest>
+                    for AuditSvc<T> {
+                        type Response = super::AuditRecord;
+                        type ResponseStream = T::AuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

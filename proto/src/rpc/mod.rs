@@ -1,5 +1,6 @@
 //! gRPC: the generated code, conversions to and from the domain's types, and kinds of errors.
 //!
+//! * [`audit`]: the chain of the audit log.
 //! * [`convert`]: wire types ↔ domain types; what comes from the wire is checked there, field by field.
 //! * [`status`]: one enum of error kinds ↔ `tonic::Status`, so that nobody matches message texts.
 
@@ -8,6 +9,7 @@ mod generated {
     include!("../gen/windlass.v1.rs");
 }
 
+pub mod audit;
 pub mod convert;
 pub mod status;
 

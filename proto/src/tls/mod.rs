@@ -30,7 +30,7 @@ pub use config::{
 };
 pub use error::TlsError;
 pub use key::Key;
-pub use peer::Peer;
+pub use peer::{Peer, serial_number};
 pub use pin::{ca_pin, verify_ca_pin};
 pub use steady::SteadyTime;
 pub use token::{InvalidJoinToken, JoinToken};

@@ -71,6 +71,13 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A certificate's serial number, in hex.
+pub fn serial_number(der: &[u8]) -> Result<String, TlsError> {
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(der).map_err(|error| TlsError::Malformed(error.to_string()))?;
+    Ok(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The one URI among a certificate's subject alternative names. Two would leave it to the reader whom to believe.
 pub(super) fn only_uri(der: &[u8]) -> Result<String, TlsError> {
     let (_, certificate) =
