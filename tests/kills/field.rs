@@ -1,24 +1,22 @@
 //! One host with one app, deployed to again and again while something is done to it.
 
+mod struck;
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use windlass_agent::held;
-use windlass_agent::layout::Layout;
-use windlass_agent::link;
 use windlass_proto::phase::Phase;
+use windlass_proto::rpc::audit::Head;
 use windlass_release::State;
 use windlass_tests::agent::{Agent, Ways};
 use windlass_tests::app::App;
 use windlass_tests::disk::{Disk, Format};
 use windlass_tests::fleet::{self, Fleet};
-use windlass_tests::http::{free_port, get};
+use windlass_tests::http::free_port;
 use windlass_tests::programs::agent_with_failpoints;
 use windlass_tests::properties::Properties;
-use windlass_tests::run::run;
 use windlass_tests::wait::pass;
 
 use crate::story::{Make, Runtime, Story};
@@ -73,6 +71,8 @@ pub(crate) struct Field {
     app: App,
     /// What is confirmed.
     version: String,
+    /// The last record of the audit log.
+    audited: Head,
     deployments: u32,
     drains_slowly: bool,
     points: tempfile::TempDir,
@@ -104,9 +104,10 @@ impl Field {
             disk
         });
         let app = App::new("web", free_port(1));
+        let audited = audited(&fleet, Head::default()).unwrap();
         let (version, deployments, drains_slowly) = (String::new(), 0, false);
         let mut field =
-            Self { agent, disk, fleet, runtime, app, version, deployments, drains_slowly, points };
+            Self { agent, disk, fleet, runtime, app, version, audited, deployments, drains_slowly, points };
         field.deploy(Story::Succeeds, &[]).must_be(Story::Succeeds);
         field
     }
@@ -157,7 +158,7 @@ impl Field {
         let state = loop {
             if let Some(strike) = strikes.get(struck).filter(|strike| self.is_struck(strike, since)) {
                 struck += 1;
-                violations.extend(self.strike(strike.how));
+                violations.extend(self.strike(strike.how, &properties));
                 self.forget_passed();
                 self.arm(strikes.get(struck));
             }
@@ -201,7 +202,7 @@ impl Field {
         while let Some(strike) = strikes.get(struck).filter(|_| end.elapsed() < LATE) {
             if self.is_struck(strike, since) {
                 struck += 1;
-                violations.extend(self.strike(strike.how));
+                violations.extend(self.strike(strike.how, &properties));
                 self.arm(strikes.get(struck));
             }
             pass(Duration::from_millis(10));
@@ -222,6 +223,12 @@ impl Field {
             violations.push(format!("P1: {:?} is served and not {confirmed}", self.says()));
         }
         self.version = confirmed;
+        // The bundle, the order, the abort.
+        match audited(&self.fleet, self.audited) {
+            Ok(head) if head.seq == self.audited.seq + 2 + u64::from(aborted) => self.audited = head,
+            Ok(head) => violations.push(format!("P8: the audit log goes on from {} to {head}", self.audited)),
+            Err(error) => violations.push(format!("P8: {error}")),
+        }
         let aborted_late = story == Story::AbortedStaging && self.has_drained(&rollout);
         Seen { strikes: struck, end, violations, passed: self.passed(), aborted_late }
     }
@@ -242,109 +249,6 @@ impl Field {
         let log = self.agent.log();
         assert_eq!(status.signal(), Some(9), "the agent ended otherwise: {}", tail(&log));
         true
-    }
-
-    /// Does to the host what is to be done at this point, and says what is wrong at once.
-    fn strike(&mut self, how: How) -> Vec<String> {
-        if how == How::Kill {
-            self.agent.program.restart();
-            return Vec::new();
-        }
-        let disk = self.disk.as_ref().unwrap();
-        match how {
-            How::Kill => {}
-            How::NoBytes => disk.fill(),
-            How::NoInodes => disk.fill_inodes(),
-            How::ReadOnly => disk.make_read_only(),
-            How::PowerCut => {
-                disk.fail();
-                return self.boot();
-            }
-            How::Errors => {
-                disk.fail();
-                self.agent.program.go_on();
-                pass(Duration::from_secs(2));
-                return self.boot();
-            }
-        }
-        self.agent.program.go_on();
-        Vec::new()
-    }
-
-    /// Puts a bad disk in order. Until then the host serves what it says, and so does an agent that starts only now.
-    fn mend(&mut self, how: How, properties: &Properties<'_>) -> Vec<String> {
-        match how {
-            How::Kill | How::PowerCut | How::Errors => return Vec::new(),
-            How::NoBytes | How::NoInodes | How::ReadOnly => {}
-        }
-        let mut violations = self.serves(properties, how);
-        if how == How::ReadOnly {
-            violations.extend(self.boot());
-        } else {
-            self.agent.program.restart();
-            violations.extend(self.serves(properties, how));
-            self.disk.as_ref().unwrap().make_room();
-            // The coordinator shall know of the room at once.
-            self.agent.program.restart();
-        }
-        violations
-    }
-
-    /// What is confirmed is served soon, although this has happened.
-    fn serves(&self, properties: &Properties<'_>, how: How) -> Vec<String> {
-        let since = Instant::now();
-        loop {
-            let state = properties.state(&self.app.name);
-            let confirmed =
-                state.and_then(|state| state.confirmed).map(|release| release.version.to_string());
-            let says = self.says();
-            if says.is_some() && says == confirmed {
-                return Vec::new();
-            }
-            if since.elapsed() > PROPERTIES {
-                return vec![format!("P1: with {how} {says:?} is served and not {confirmed:?}")];
-            }
-            pass(Duration::from_millis(50));
-        }
-    }
-
-    /// What the app answers of its version.
-    fn says(&self) -> Option<String> {
-        let host = &self.agent.host;
-        match self.runtime {
-            Runtime::Process => get(&host.address, self.app.port, "/")?.member("version"),
-            Runtime::Static => {
-                std::fs::read_to_string(self.agent.host.run_dir().join("web/current/version")).ok()
-            }
-        }
-    }
-
-    /// The power comes back: links first, without an agent, then the agent. Says what is wrong before it starts.
-    fn boot(&mut self) -> Vec<String> {
-        self.agent.program.kill();
-        self.disk.as_ref().unwrap().mount_again();
-        write_boot_id(&self.points.path().join("boot-id"), self.deployments);
-        // It is a tmpfs.
-        let _ = std::fs::remove_dir_all(self.agent.host.run_dir());
-        std::fs::create_dir(self.agent.host.run_dir()).unwrap();
-        let config = self.agent.host.run_dir().with_file_name("agent.toml");
-        run(Command::new(agent_with_failpoints()).args(["restore-links", "--config"]).arg(config)).expect(0);
-
-        let layout = Layout::new(&self.agent.host.state_dir, self.agent.host.run_dir()).unwrap();
-        let app = self.app.name.parse().unwrap();
-        let mut violations = Vec::new();
-        let (current, confirmed) =
-            (link::current(&layout, &app).unwrap(), link::confirmed(&layout, &app).unwrap());
-        if current != confirmed || (confirmed.is_none() && !self.version.is_empty()) {
-            violations.push(format!("P1: at boot {current:?} is current and {confirmed:?} confirmed"));
-        }
-        for digest in held::digests(&layout, &app) {
-            if let Err(error) = held::verify(&layout, &app, &digest) {
-                violations.push(format!("P1: {digest} is torn: {error}"));
-            }
-        }
-        self.agent.program.restart();
-        violations
     }
 
     fn passed_file(&self) -> PathBuf {
@@ -373,6 +277,15 @@ impl Field {
             }
         }
     }
+}
+
+/// The end of the audit log, in which `known` must be, if it is whole.
+fn audited(fleet: &Fleet, known: Head) -> Result<Head, String> {
+    let checked = fleet.windlass(&["audit", "--check", &known.to_string(), "-o", "json"]);
+    if checked.code != 0 {
+        return Err(checked.stderr);
+    }
+    Ok(checked.json()["head"].as_str().unwrap().parse().unwrap())
 }
 
 fn write_boot_id(file: &Path, number: u32) {

@@ -175,7 +175,6 @@ pub(crate) const BUGS: &[Bug] = &[
         let host = std::sync::Arc::clone(&self.yard.host);
         for effect in &early {
             if let Effect::WriteConfirmed { release } = effect {
-                failpoint::before(effect.name());
                 let _ = tokio::task::block_in_place(|| host.point_confirmed(name, release.as_ref()));
                 failpoint::before(effect.name());
             }
