@@ -10,7 +10,7 @@ use windlass_rollout::plan::Poisoned;
 use windlass_rollout::{Rollout, State};
 
 use super::record::{AppRecord, FailedOn, Failure};
-use super::{Fleet, Refusal, persist};
+use super::{Fleet, Host, Refusal, persist};
 
 /// Good releases remembered per app.
 const GOOD: usize = 100;
@@ -162,7 +162,11 @@ impl Fleet {
         let name = &host.record.name;
         let newest = self.rollouts.values().filter_map(|entry| entry.failures.get(name)).max_by_key(|f| f.at);
         if let Some(failure) = newest {
-            return Ok(failure.into());
+            let mut cause = Cause::from(failure);
+            if let Some(release) = self.confirmed_after(host, failure) {
+                cause.cause = format!("{}; since then {release} was confirmed there", cause.cause);
+            }
+            return Ok(cause);
         }
         let bad = |phase| matches!(phase, Phase::Failed | Phase::Reverted | Phase::Quarantined);
         let status = host.statuses.values().filter(|s| bad(s.phase)).max_by_key(|s| s.since);
@@ -195,6 +199,14 @@ impl Fleet {
             return Ok(cause);
         }
         Err(Refusal::wrong_state(format!("host {name} has no failure on record")))
+    }
+
+    /// What the host confirmed of the same app in a rollout that began after it had failed.
+    fn confirmed_after<'a>(&self, host: &'a Host, failure: &Failure) -> Option<&'a ReleaseRef> {
+        let status = host.statuses.get(&failure.app).filter(|status| status.phase == Phase::Confirmed)?;
+        let rollout = &self.rollouts.get(status.rollout.as_ref()?)?.rollout;
+        let is_later = rollout.id != failure.rollout && rollout.started_at >= failure.at;
+        status.confirmed.as_ref().filter(|_| is_later)
     }
 
     fn why_rollout(&self, rollout: &Rollout) -> Result<Cause, Refusal> {

@@ -245,6 +245,12 @@ async fn history_leads_back_release_by_release() {
     let why = world.fleet.why("r-4").unwrap();
     assert_eq!((why.fault, why.cause.as_str()), (Some(Fault::App), "readiness failed"));
     assert!(world.fleet.why("r-1").is_err());
+    // Of a host that is well again it is history.
+    let host = why.host.unwrap().to_string();
+    let why = world.fleet.why(&host).unwrap();
+    assert_eq!(why.rollout.unwrap().as_str(), "r-4");
+    assert!(why.cause.starts_with("readiness failed; since then shop 1 ("), "{}", why.cause);
+    assert!(why.cause.ends_with(" was confirmed there"), "{}", why.cause);
 }
 
 #[tokio::test]
