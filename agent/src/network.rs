@@ -11,15 +11,42 @@ use windlass_release::Network;
 pub fn look(contact: bool, coordinators: &[SocketAddr]) -> Network {
     let route = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let route6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    let routed = coordinators.iter().filter(|to| is_routed(**to)).map(|to| to.ip().to_string());
     let default_routes = default_routes(&route, &route6);
-    Network { contact, up: up(), default_routes, routed: routed.collect() }
+    let mut seen = Network { contact, up: up(), default_routes, ..Network::default() };
+    for to in coordinators {
+        match way(*to) {
+            Way::None => {}
+            Way::Routed => drop(seen.routed.insert(to.ip().to_string())),
+            Way::Blocked => {
+                seen.routed.insert(to.ip().to_string());
+                seen.blocked.insert(to.ip().to_string());
+            }
+        }
+    }
+    seen
 }
 
-/// Whether the kernel has a route to there. No packet is sent.
-fn is_routed(to: SocketAddr) -> bool {
+/// What the kernel does with a packet to somewhere.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// It knows no route.
+    None,
+    /// It sends it.
+    Routed,
+    /// It drops it by a rule of its own firewall.
+    Blocked,
+}
+
+/// Asks the kernel by an empty datagram, which nobody waits for: what the firewall drops on its way out fails at once with
+/// EPERM (netfilter's NF_DROP), where a TCP connection would only be silent.
+fn way(to: SocketAddr) -> Way {
     let from: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    UdpSocket::bind((from, 0)).is_ok_and(|socket| socket.connect(to).is_ok())
+    let socket = UdpSocket::bind((from, 0)).and_then(|socket| socket.connect(to).map(|()| socket));
+    let Ok(socket) = socket else { return Way::None };
+    match socket.send(&[]) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Way::Blocked,
+        _ => Way::Routed,
+    }
 }
 
 /// Where the coordinators are, as far as their names can be resolved now. Takes at most so long.
@@ -81,7 +108,7 @@ mod tests {
         assert_eq!(found, ["127.0.0.1:7443".parse().unwrap()]);
         assert!(look(true, &found).routed.contains("127.0.0.1"));
         // 240.0.0.0/4 is reserved; the limited broadcast address is for nobody without asking for it.
-        assert!(!is_routed("255.255.255.255:1".parse().unwrap()));
+        assert_eq!(way("255.255.255.255:1".parse().unwrap()), Way::None);
     }
 
     #[test]

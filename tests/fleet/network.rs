@@ -90,6 +90,18 @@ fn a_host_that_is_cut_off_ends_on_one_release_and_it_is_the_right_one() {
     until("it goes back alone", LIMIT, || (inside(host) == "1.0").then_some(()));
     assert_eq!(end(&id, deploy), "1.0");
 
+    // The same when the whole host stood still for longer than the trial may take: it goes back before anybody is asked.
+    let frozen = app("10s", "6s");
+    let deploy = fleet.deploy_start(&frozen.version("3.1"), "3.1");
+    let id = in_phase(&fleet, "3.1", "verifying");
+    host.cut_off();
+    until("it is on trial", LIMIT, || host.inspect().to_string().contains("\"trial\"").then_some(()));
+    host.freeze();
+    pass(Duration::from_secs(15));
+    host.thaw();
+    until("it goes back alone", Duration::from_secs(5), || (inside(host) == "1.0").then_some(()));
+    assert_eq!(end(&id, deploy), "1.0");
+
     // After confirm: nothing, for as long as it lasts. One way only, as a broken firewall does it.
     fleet.deploy(&app("10s", "300ms").version("4.0"), "4.0").expect(0);
     let before = pid();
@@ -101,7 +113,11 @@ fn a_host_that_is_cut_off_ends_on_one_release_and_it_is_the_right_one() {
     assert_eq!((pid(), inside(host)), (before.clone(), "4.0".to_owned()));
     host.reconnect();
     fleet.connected("host-1");
-    assert_eq!(pid(), before);
+    host.freeze();
+    pass(Duration::from_secs(20));
+    host.thaw();
+    fleet.connected("host-1");
+    assert_eq!((pid(), inside(host)), (before, "4.0".to_owned()));
 
     // A slow link is no reason to go back.
     host.slow_down(60);
@@ -115,27 +131,43 @@ fn a_release_that_drops_the_way_to_the_coordinator_goes_back_by_itself() {
     let Some(fleet) = hosts::new().hosts(1).allow_root().up() else { return };
     let host = fleet.host(1);
     fleet.deploy(&app("10s", "300ms").version("1.0"), "1.0").expect(0);
-    let mut bad = app("10s", "300ms");
-    bad.runtime = "    user: root\n".into();
-    let drop = format!("version=2.0\nrun=ip route add blackhole {}/32\n", fleet.coordinator().address);
-    let deploy = fleet.deploy_start(&bad.configured(&drop), "2.0");
-    until("it is on trial or beyond, without the coordinator", LIMIT, || {
-        host.exec(&["ip", "route"]).stdout.contains("blackhole").then_some(())
-    });
-    until("it goes back alone", LIMIT, || (inside(host) == "1.0").then_some(()));
-    // The route is the release's doing and stays; a person mends it, and is told why.
-    host.shell(&format!("ip route del blackhole {}/32", fleet.coordinator().address)).expect(0);
-    deploy.finish().expect(3);
-    fleet.connected("host-1");
-    let why = until("the host tells", LIMIT, || {
-        let why = fleet.json(&["why", "host-1"]);
-        (why["fault"] == "app").then_some(why)
-    });
-    assert!(
-        why["cause"].as_str().unwrap().contains("contact")
-            || why["cause"].as_str().unwrap().contains("network"),
-        "{why}"
-    );
+    let coordinator = &fleet.coordinator().address;
+    for (version, does, undo, seen_by, sign, cause) in [
+        (
+            "2.0",
+            format!("ip route add blackhole {coordinator}/32"),
+            format!("ip route del blackhole {coordinator}/32"),
+            "ip route",
+            "blackhole",
+            "no route to",
+        ),
+        (
+            "3.0",
+            format!("iptables -I OUTPUT -d {coordinator} -j DROP"),
+            format!("iptables -D OUTPUT -d {coordinator} -j DROP"),
+            "iptables -S OUTPUT",
+            "DROP",
+            "own firewall lets nothing out",
+        ),
+    ] {
+        let mut bad = app("10s", "300ms");
+        bad.runtime = "    user: root\n".into();
+        let deploy =
+            fleet.deploy_start(&bad.configured(&format!("version={version}\nrun={does}\n")), version);
+        until("it is on trial or beyond, without the coordinator", LIMIT, || {
+            host.shell(seen_by).stdout.contains(sign).then_some(())
+        });
+        until("it goes back alone", LIMIT, || (inside(host) == "1.0").then_some(()));
+        // What the release did stays; a person mends it, and is told why.
+        host.shell(&undo).expect(0);
+        deploy.finish().expect(3);
+        fleet.connected("host-1");
+        let why = until("the host tells", LIMIT, || {
+            let why = fleet.json(&["why", "host-1"]);
+            (why["fault"] == "app" && why["cause"].as_str()?.contains(cause)).then_some(why)
+        });
+        assert!(why["cause"].as_str().unwrap().contains("broke this host's network"), "{why}");
+    }
 }
 
 #[test]

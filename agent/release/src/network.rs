@@ -20,6 +20,9 @@ pub struct Network {
     /// Addresses of coordinators to which there is a route.
     #[serde(default)]
     pub routed: BTreeSet<String>,
+    /// Those to which this host itself lets no packet out: a firewall of its own.
+    #[serde(default)]
+    pub blocked: BTreeSet<String>,
 }
 
 /// Whose fault it is that no confirm came, and what speaks for it, as the end of a sentence; empty when nothing does.
@@ -31,8 +34,8 @@ pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Faul
         // It was heard all the time and did not confirm.
         return (Fault::Transport, "although the coordinator was heard".to_owned());
     }
-    let lost = |before: &BTreeSet<String>, during: &BTreeSet<String>| {
-        before.difference(during).cloned().collect::<Vec<_>>().join(", ")
+    let lost = |all: &BTreeSet<String>, left: &BTreeSet<String>| {
+        all.difference(left).cloned().collect::<Vec<_>>().join(", ")
     };
     let down = lost(&before.up, &during.up);
     if !down.is_empty() {
@@ -48,6 +51,11 @@ pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Faul
         let what = format!("there is no route to {ways} any more");
         return (Fault::App, format!("the release probably broke this host's network: {what}"));
     }
+    let blocked = lost(&during.blocked, &before.blocked);
+    if !blocked.is_empty() {
+        let what = format!("this host's own firewall lets nothing out to {blocked} any more");
+        return (Fault::App, format!("the release probably broke this host's network: {what}"));
+    }
     (Fault::Transport, "this host's interfaces and routes are as before the switch".to_owned())
 }
 
@@ -57,7 +65,7 @@ mod tests {
 
     fn seen(contact: bool, up: &[&str], routes: &[&str]) -> Network {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Network { contact, up: set(up), default_routes: set(routes), routed: BTreeSet::new() }
+        Network { contact, up: set(up), default_routes: set(routes), ..Network::default() }
     }
 
     #[test]
@@ -67,6 +75,7 @@ mod tests {
             let routed = to.iter().map(|name| (*name).to_owned()).collect();
             Network { routed, ..seen(contact, &["eth0"], &["eth0"]) }
         };
+        let blocked = |network| Network { blocked: ["10.0.0.1".to_owned()].into(), ..network };
         let known = routed(true, &["10.0.0.1", "10.0.0.2"]);
         for (before, during, fault, text) in [
             (None, None, Fault::Transport, ""),
@@ -76,6 +85,18 @@ mod tests {
             (Some(&well), Some(seen(false, &["eth0", "eth1"], &["eth0"])), Fault::Transport, "as before"),
             (Some(&known), Some(routed(false, &["10.0.0.1"])), Fault::App, "no route to 10.0.0.2"),
             (Some(&known), Some(routed(false, &["10.0.0.1", "10.0.0.2"])), Fault::Transport, "as before"),
+            (
+                Some(&well),
+                Some(blocked(seen(false, &["eth0", "eth1"], &["eth0"]))),
+                Fault::App,
+                "nothing out to 10.0.0.1",
+            ),
+            (
+                Some(&blocked(well.clone())),
+                Some(blocked(seen(false, &["eth0", "eth1"], &["eth0"]))),
+                Fault::Transport,
+                "as before",
+            ),
             (Some(&well), Some(seen(false, &["eth1"], &[])), Fault::App, "eth0 went down"),
             (Some(&well), Some(seen(false, &["eth0", "eth1"], &[])), Fault::App, "route over eth0 is gone"),
             (

@@ -170,6 +170,16 @@ impl Host {
         self.exec(&["iptables", "-F"]).expect(0);
     }
 
+    /// Stands still, as a host that is suspended, until [`Host::thaw`].
+    pub fn freeze(&self) {
+        docker(&["pause", &self.container]).expect(0);
+    }
+
+    /// Goes on where it stood still.
+    pub fn thaw(&self) {
+        docker(&["unpause", &self.container]).expect(0);
+    }
+
     /// The power cut: everything there ends at once.
     pub fn kill(&self) {
         docker(&["kill", &self.container]).expect(0);
