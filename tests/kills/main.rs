@@ -47,6 +47,11 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
         let mut field = Field::new(runtime, None);
         for story in Story::ALL {
             stories += 1;
+            if long().is_some() {
+                // What a deployment leaves to be recorded is passed by the next one: let each come after one of its own kind.
+                field.prepare(story);
+                field.deploy(story, &[]).must_be(story);
+            }
             field.prepare(story);
             let first = (story == Story::Resumes).then(|| Strike::kill(ON_THE_WAY));
             let first: Vec<Strike> = first.into_iter().collect();
