@@ -1,5 +1,6 @@
 //! What must hold of a host at rest, whatever was done to it: the global properties P1 to P10 of
-//! reference/RELIABILITY.md 2.4, judged by what lies on its disk, what runs, and what the coordinator says of it.
+//! reference/RELIABILITY.md 2.4, judged by what lies on its disk, what runs, and what the coordinator says of it. P8, the audit
+//! log, is no host's: whoever gives the orders counts its records (`tests/kills`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
