@@ -14,13 +14,12 @@ pub fn look(contact: bool, coordinators: &[SocketAddr]) -> Network {
     let default_routes = default_routes(&route, &route6);
     let mut seen = Network { contact, up: up(), default_routes, ..Network::default() };
     for to in coordinators {
-        match way(*to) {
-            Way::None => {}
-            Way::Routed => drop(seen.routed.insert(to.ip().to_string())),
-            Way::Blocked => {
-                seen.routed.insert(to.ip().to_string());
-                seen.blocked.insert(to.ip().to_string());
-            }
+        let way = way(*to);
+        if way != Way::None {
+            seen.routed.insert(to.ip().to_string());
+        }
+        if way == Way::Blocked {
+            seen.blocked.insert(to.ip().to_string());
         }
     }
     seen

@@ -34,29 +34,24 @@ pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Faul
         // It was heard all the time and did not confirm.
         return (Fault::Transport, "although the coordinator was heard".to_owned());
     }
-    let lost = |all: &BTreeSet<String>, left: &BTreeSet<String>| {
-        all.difference(left).cloned().collect::<Vec<_>>().join(", ")
+    let gone = |all: &BTreeSet<String>, left: &BTreeSet<String>, says: fn(&str) -> String| {
+        let gone: Vec<String> = all.difference(left).cloned().collect();
+        (!gone.is_empty()).then(|| says(&gone.join(", ")))
     };
-    let down = lost(&before.up, &during.up);
-    if !down.is_empty() {
-        return (Fault::App, format!("the release probably broke this host's network: {down} went down"));
+    let change = gone(&before.up, &during.up, |it| format!("{it} went down"))
+        .or_else(|| {
+            let says = |it: &str| format!("the default route over {it} is gone");
+            gone(&before.default_routes, &during.default_routes, says)
+        })
+        .or_else(|| gone(&before.routed, &during.routed, |it| format!("there is no route to {it} any more")))
+        .or_else(|| {
+            let says = |it: &str| format!("this host's own firewall lets nothing out to {it} any more");
+            gone(&during.blocked, &before.blocked, says)
+        });
+    match change {
+        Some(what) => (Fault::App, format!("the release probably broke this host's network: {what}")),
+        None => (Fault::Transport, "this host's interfaces and routes are as before the switch".to_owned()),
     }
-    let routes = lost(&before.default_routes, &during.default_routes);
-    if !routes.is_empty() {
-        let what = format!("the default route over {routes} is gone");
-        return (Fault::App, format!("the release probably broke this host's network: {what}"));
-    }
-    let ways = lost(&before.routed, &during.routed);
-    if !ways.is_empty() {
-        let what = format!("there is no route to {ways} any more");
-        return (Fault::App, format!("the release probably broke this host's network: {what}"));
-    }
-    let blocked = lost(&during.blocked, &before.blocked);
-    if !blocked.is_empty() {
-        let what = format!("this host's own firewall lets nothing out to {blocked} any more");
-        return (Fault::App, format!("the release probably broke this host's network: {what}"));
-    }
-    (Fault::Transport, "this host's interfaces and routes are as before the switch".to_owned())
 }
 
 #[cfg(test)]
