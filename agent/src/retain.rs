@@ -111,8 +111,15 @@ pub fn prune_logs(logs: &Path, held: &[Digest]) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes what was discarded. To be called when idle, never just before unpacking (reference/PERFORMANCE.md).
-pub fn empty_trash(layout: &Layout) -> io::Result<()> {
+/// Deletes what was discarded; what fails is told and tried again the next time. To be called when idle, never just before
+/// unpacking (reference/PERFORMANCE.md).
+pub fn empty_trash(layout: &Layout) {
+    if let Err(error) = delete_discarded(layout) {
+        tracing::warn!(%error, "trash not emptied");
+    }
+}
+
+fn delete_discarded(layout: &Layout) -> io::Result<()> {
     for item in std::fs::read_dir(layout.trash())? {
         let item = item?;
         if item.file_type()?.is_dir() {

@@ -59,9 +59,7 @@ pub fn open(layout: &Layout, now: SystemTime) -> Result<Storage, StorageError> {
     if let Err(error) = remains::tidy(layout, now) {
         tracing::warn!(%error, "staging directory not tidied");
     }
-    if let Err(error) = retain::empty_trash(layout) {
-        tracing::warn!(%error, "trash not emptied");
-    }
+    retain::empty_trash(layout);
     if let Err(error) = ballast::set_aside(layout) {
         tracing::warn!(%error, "no room set aside for a full disk");
     }

@@ -157,9 +157,7 @@ impl Host {
             tracing::warn!(%app, %error, "logs not pruned");
         }
         self.remember(rows.into_iter().map(|row| Change::Remove(row.release)).collect());
-        if let Err(error) = retain::empty_trash(&self.layout) {
-            tracing::warn!(%error, "trash not emptied");
-        }
+        retain::empty_trash(&self.layout);
     }
 
     fn candidate(&self, app: &AppName, digest: Digest) -> Candidate {

@@ -121,11 +121,11 @@ impl Stager {
                 let cleaned = blocking(move || {
                     let ReleaseRef { app, digest, .. } = &order_of.release;
                     let cleaned = match keep {
-                        // It may come after what prunes the app, so that older remains would lie in the trash for long.
-                        true => remains::keep_or_wipe(&cleaner.layout, &staging, app, digest)
-                            .and_then(|()| retain::empty_trash(&cleaner.layout)),
+                        true => remains::keep_or_wipe(&cleaner.layout, &staging, app, digest),
                         false => durable::remove_tree(&staging),
                     };
+                    // This may come after what prunes the app, so that older remains would lie in the trash for long.
+                    retain::empty_trash(&cleaner.layout);
                     cleaned.map_err(io_error("remove", &staging))
                 });
                 if let Err(left) = cleaned.await {
