@@ -10,7 +10,6 @@ mod rollout;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-
 use windlass_proto::rpc::audit::Head;
 
 use crate::output::Format;

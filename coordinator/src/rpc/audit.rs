@@ -51,18 +51,20 @@ impl AuditLog {
         let store = Arc::clone(&self.0);
         tokio::spawn(async move {
             loop {
-                let page = audit_records(&*store, after, PAGE).await.map_err(|error| {
-                    tracing::error!(error = %crate::log::chain(&error), "the audit log cannot be read");
-                    ErrorKind::Internal.status("the audit log cannot be read; see the coordinator's log")
-                });
-                let (page, failed) = match page {
-                    Ok(page) => (page, None),
-                    Err(status) => (Vec::new(), Some(status)),
+                let page = match audit_records(&*store, after, PAGE).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::error!(error = %crate::log::chain(&error), "the audit log cannot be read");
+                        let words = "the audit log cannot be read; see the coordinator's log";
+                        // A reader that is gone needs no farewell.
+                        let _ = send(&sender, Err(ErrorKind::Internal.status(words))).await;
+                        return;
+                    }
                 };
                 let is_last = page.len() < PAGE;
                 after = page.last().map_or(after, |record| record.seq);
-                for record in page.into_iter().map(Ok).chain(failed.map(Err)) {
-                    if send(&sender, record).await.is_err() {
+                for record in page {
+                    if send(&sender, Ok(record)).await.is_err() {
                         return;
                     }
                 }
@@ -76,12 +78,9 @@ impl AuditLog {
 }
 
 /// After which number the wanted records begin, given how many there are.
-pub const fn begin(request: rpc::AuditRequest, newest: u64) -> u64 {
+pub fn begin(request: rpc::AuditRequest, newest: u64) -> u64 {
     match request.last {
         0 => request.after,
-        last => {
-            let of_last = newest.saturating_sub(last as u64);
-            if of_last > request.after { of_last } else { request.after }
-        }
+        last => request.after.max(newest.saturating_sub(u64::from(last))),
     }
 }

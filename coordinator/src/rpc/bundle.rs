@@ -53,6 +53,8 @@ fn chunks_of(batch: rpc::ChunkBatch) -> Result<Vec<(Digest, Bytes)>, Status> {
 struct Opened {
     manifest: Manifest,
     release: ReleaseRef,
+    /// Of all bytes, signatures too.
+    whole: Digest,
     key_ids: Vec<String>,
     chunks: Vec<Digest>,
 }
@@ -80,7 +82,7 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
         manifest.files().flat_map(|(_, _, chunks)| chunks).map(|chunk| chunk.digest).collect();
     chunks.sort_unstable();
     chunks.dedup();
-    Ok(Opened { manifest, release, key_ids, chunks })
+    Ok(Opened { manifest, release, whole: Digest::of(bytes), key_ids, chunks })
 }
 
 impl Bundles {
@@ -123,9 +125,8 @@ impl Bundles {
         };
         let digest = record.release.digest;
         // The index must never name an envelope that is not on disk; one without index entry is harmless.
-        let all = Digest::of(&envelope);
         self.0.objects.put_envelope(&digest, envelope).await?;
-        Ok((record, all))
+        Ok((record, opened.whole))
     }
 
     async fn find(&self, request: rpc::GetBundleRequest) -> Result<BundleRecord, Status> {
