@@ -95,8 +95,7 @@ pub fn enrol_client_config(pin: Digest) -> Result<Arc<ClientConfig>, TlsError> {
 /// From when to when a certificate is valid: for renewal at half its life.
 pub fn certificate_validity(certificate_pem: &str) -> Result<(Timestamp, Timestamp), TlsError> {
     let der = certificate_of(certificate_pem)?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(&der).map_err(|error| TlsError::Malformed(error.to_string()))?;
+    let certificate = peer::parse(&der)?;
     let validity = certificate.validity();
     let point = |time: x509_parser::time::ASN1Time| Timestamp(time.timestamp().saturating_mul(1000));
     Ok((point(validity.not_before), point(validity.not_after)))

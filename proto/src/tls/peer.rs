@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use super::TlsError;
@@ -71,17 +72,20 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A certificate's parts.
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, TlsError> {
+    let parsed = x509_parser::parse_x509_certificate(der);
+    parsed.map(|(_, certificate)| certificate).map_err(|error| TlsError::Malformed(error.to_string()))
+}
+
 /// A certificate's serial number, in hex.
 pub fn serial_number(der: &[u8]) -> Result<String, TlsError> {
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(der).map_err(|error| TlsError::Malformed(error.to_string()))?;
-    Ok(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(parse(der)?.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The one URI among a certificate's subject alternative names. Two would leave it to the reader whom to believe.
 pub(super) fn only_uri(der: &[u8]) -> Result<String, TlsError> {
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(der).map_err(|error| TlsError::Malformed(error.to_string()))?;
+    let certificate = parse(der)?;
     let mut uris = certificate
         .extensions()
         .iter()
