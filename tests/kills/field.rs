@@ -127,14 +127,16 @@ impl Field {
     /// Deploys the next release as the story goes; the first of these strikes the agent, the second the agent after that, and
     /// so on.
     pub(crate) fn deploy(&mut self, story: Story, strikes: &[Strike]) -> Seen {
-        let mut seen = self.deploy_once(story, strikes);
-        for _ in 0..TOO_LATE {
-            if !seen.aborted_late {
-                break;
+        let (mut violations, mut tries) = (Vec::new(), 0);
+        loop {
+            let mut seen = self.deploy_once(story, strikes);
+            // What is wrong with an attempt that does not count is wrong all the same.
+            violations.append(&mut seen.violations);
+            tries += 1;
+            if !seen.aborted_late || tries > TOO_LATE {
+                return Seen { violations, ..seen };
             }
-            seen = self.deploy_once(story, strikes);
         }
-        seen
     }
 
     fn deploy_once(&mut self, story: Story, strikes: &[Strike]) -> Seen {

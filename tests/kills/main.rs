@@ -20,6 +20,7 @@ mod story;
 mod strike;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use field::Field;
@@ -32,10 +33,12 @@ use windlass_tests::needs;
 /// Where the agent of [`Story::Resumes`] is killed first.
 const ON_THE_WAY: &str = "smoke.before";
 
-/// Of the passes of points so many are one of the long run; `None`: the ordinary one.
+/// In a long run each N-th pass is struck; `None`: the ordinary run.
 fn long() -> Option<usize> {
     let every = std::env::var("WINDLASS_LONG").ok()?;
-    Some(every.parse().expect("WINDLASS_LONG is a number: 1 strikes at each pass, 10 at each tenth"))
+    let every: NonZeroUsize =
+        every.parse().expect("WINDLASS_LONG is a number: 1 strikes at each pass, 10 at each tenth");
+    Some(every.get())
 }
 
 #[test]
