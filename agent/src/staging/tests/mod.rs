@@ -1,6 +1,5 @@
 mod coordinator;
 mod hostile;
-mod numbers;
 mod on_the_way;
 mod whole;
 
