@@ -276,7 +276,7 @@ impl Lanes {
             seen: state.counter,
         };
         let cancel = CancellationToken::new();
-        let (yard, cancelled) = (self.yard.clone(), cancel.clone());
+        let (yard, cancelled, keep) = (self.yard.clone(), cancel.clone(), self.keep.clone());
         let before = self.staging.take();
         let task = tokio::spawn(async move {
             if let Some(before) = before {
@@ -297,6 +297,11 @@ impl Lanes {
             performed.after(name);
             if !cancelled.is_cancelled() {
                 let _ = yard.found.send(staging(&order, news, performed)).await;
+            }
+            if cancelled.is_cancelled() {
+                // The app was pruned when this was cancelled; a release that was staged all the same, and the remains that it
+                // took the place of, would stay until the next deployment.
+                let _ = tokio::task::spawn_blocking(move || yard.host.prune(&order.release.app, &keep)).await;
             }
         });
         self.staging = Some(StageJob { op, cancel, task: AbortOnDropHandle::new(task) });
