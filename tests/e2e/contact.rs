@@ -7,9 +7,10 @@ use windlass_tests::agent::{Agent, Ways, take_coordinator};
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::{free_port, get};
+use windlass_tests::needs;
+use windlass_tests::report::measured;
 use windlass_tests::wait::{pass, until};
 use windlass_tests::wire::{Flow, Wire};
-use windlass_tests::{measured, needs};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use windlass_tests::agent::{Agent, Ways};
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::free_port;
-use windlass_tests::measured;
+use windlass_tests::report::measured;
 use windlass_tests::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(30);

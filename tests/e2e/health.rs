@@ -7,7 +7,8 @@ use serde_json::Value;
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::{free_port, get};
-use windlass_tests::measured;
+use windlass_tests::report::measured;
+use windlass_tests::sample::is_long;
 use windlass_tests::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -202,7 +203,7 @@ fn a_host_where_the_old_release_does_not_come_up_either_waits_for_a_person() {
 /// From the revert's begin, which the failed probe is, to the old release answering.
 #[test]
 fn a_failed_probe_is_soon_followed_by_the_old_release() {
-    let runs = if std::env::var_os("WINDLASS_LONG").is_some() { 50 } else { 5 };
+    let runs = if is_long() { 50 } else { 5 };
     let (fleet, app) = one_host("", "1m");
     let mut times: Vec<Duration> = (0..runs)
         .map(|n| {

@@ -6,13 +6,14 @@ use windlass_tests::app::App;
 use windlass_tests::hosts::host::Host;
 use windlass_tests::hosts::{self, Fleet};
 use windlass_tests::http::get;
+use windlass_tests::sample::is_long;
 use windlass_tests::wait::{pass, until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// How long the coordinator is away: ten minutes with WINDLASS_LONG set.
 fn absence() -> Duration {
-    Duration::from_secs(if std::env::var_os("WINDLASS_LONG").is_some() { 600 } else { 45 })
+    Duration::from_secs(if is_long() { 600 } else { 45 })
 }
 
 /// The version, asked on the host itself, which may be cut off.

@@ -7,8 +7,9 @@ use windlass_tests::app::App;
 use windlass_tests::hosts;
 use windlass_tests::hosts::packages::{can_be_made, deb, rpm};
 use windlass_tests::http::get;
+use windlass_tests::needs;
+use windlass_tests::report::skip;
 use windlass_tests::run::{Ended, run};
-use windlass_tests::{needs, skip};
 
 #[test]
 fn packages_install_upgrade_go_and_are_purged_and_no_application_goes_with_them() {

@@ -8,7 +8,7 @@ use windlass_tests::hosts::host::Host;
 use windlass_tests::hosts::packages::deb;
 use windlass_tests::hosts::{self, Fleet};
 use windlass_tests::http::get;
-use windlass_tests::measured;
+use windlass_tests::report::measured;
 use windlass_tests::run::Running;
 use windlass_tests::wait::{pass, until};
 

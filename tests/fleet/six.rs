@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use windlass_tests::hosts;
-use windlass_tests::measured;
+use windlass_tests::report::measured;
 use windlass_tests::wait::pass;
 
 #[test]

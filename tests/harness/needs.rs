@@ -3,10 +3,11 @@
 //! Root on Debian gets what is missing installed. Elsewhere the test says that it is skipped and why; in CI nothing is.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::skip;
+use crate::programs::root;
+use crate::report::skip;
 
 /// A program, and the Debian package that has it.
 pub type Needed<'a> = (&'a str, &'a str);
@@ -43,35 +44,37 @@ pub fn programs(programs: &[Needed<'_>]) -> bool {
         || refuse(&format!("{} missing; apt-get install {}", missing.join(", "), packages.join(" ")))
 }
 
-/// The same for subcommands of cargo, which nobody installs unasked.
+/// A tool that `cargo guard setup` puts into `target/tools`, or that is on the path; its path.
 ///
 /// # Panics
-/// Under `CI`, instead of answering no.
-pub fn cargo(commands: &[&str]) -> bool {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let is_there = |command: &&&str| {
-        Command::new(&cargo).args([**command, "--version"]).output().is_ok_and(|it| it.status.success())
-    };
-    let missing: Vec<String> = commands
-        .iter()
-        .filter(|command| !is_there(command))
-        .map(|command| format!("cargo-{command}"))
-        .collect();
-    missing.is_empty() || refuse(&format!("cargo install --locked {}", missing.join(" ")))
+/// Under `CI`, instead of answering none.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let own = root().join("target/tools/bin").join(name);
+    if own.is_file() {
+        return Some(own);
+    }
+    let found = directories().map(|dir| dir.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is missing; run cargo guard setup"));
+    }
+    found
 }
 
 fn refuse(why: &str) -> bool {
-    assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI: {why}");
     skip(why);
     false
 }
 
 fn is_there(program: &str) -> bool {
+    directories().any(|dir| dir.join(program).is_file())
+}
+
+fn directories() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = std::env::split_paths(&path).collect::<Vec<_>>();
     // A user's PATH has no sbin.
     let system = ["/usr/sbin", "/sbin"].map(Into::into);
-    own.into_iter().chain(system).any(|dir| dir.join(program).is_file())
+    own.into_iter().chain(system)
 }
 
 fn is_debian_root() -> bool {

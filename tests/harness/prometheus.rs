@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::skip;
+use crate::report::skip;
 
 /// Its configuration.
 pub const CONFIG: &str = "global:\n  scrape_interval: 15s\nscrape_configs:\n  - job_name: prometheus\n    static_configs:\n      - targets: [localhost:9090]\n";
@@ -25,7 +25,6 @@ impl Prometheus {
     pub fn download(port: u16, runtime: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         if unpack(dir.path()).is_none() {
-            assert!(std::env::var_os("CI").is_none(), "CI must be able to download Debian packages");
             skip("apt-get download prometheus does not work here");
             return None;
         }

@@ -6,11 +6,11 @@
 //!   complete release, and on the new one if that was confirmed.
 //!
 //! Either way with real processes, and the host must have all its properties (`windlass_tests::properties`). Which points a
-//! deployment passes is seen in one without a strike. The ordinary run strikes once at each point there is, or at some of
-//! them; the long one (hours) at each pass of each point in each story, or at each N-th, others in other stories:
+//! deployment passes is seen in one without a strike. The ordinary run strikes at the first pass of each point, or at as many of
+//! them as its minutes allow (`windlass_tests::sample`); the long one (hours) at each pass of each point in each story:
 //!
 //! ```text
-//! WINDLASS_LONG=N cargo test --locked -p windlass-tests --test kills -- --nocapture
+//! WINDLASS_LONG=1 WINDLASS_PIECE=1/6 cargo test --locked -p windlass-tests --test kills -- --nocapture
 //! ```
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -20,7 +20,6 @@ mod story;
 mod strike;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use field::Field;
@@ -29,29 +28,25 @@ use story::{Runtime, Story};
 use strike::{At, How, Strike};
 use windlass_tests::disk::Format;
 use windlass_tests::needs;
+use windlass_tests::sample::{Sample, is_long};
 
 /// Where the agent of [`Story::Resumes`] is killed first.
 const ON_THE_WAY: &str = "smoke.before";
 
-/// In a long run each N-th pass is struck; `None`: the ordinary run.
-fn long() -> Option<usize> {
-    let every = std::env::var("WINDLASS_LONG").ok()?;
-    let every: NonZeroUsize =
-        every.parse().expect("WINDLASS_LONG is a number: 1 strikes at each pass, 10 at each tenth");
-    Some(every.get())
-}
+/// Time of an ordinary run's strikes, for each of the two matrices.
+const TIME: Duration = Duration::from_secs(100);
 
 #[test]
 fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
     let mut matrix = Matrix::default();
+    let mut sample = Sample::of("kills", TIME);
     let mut reached = BTreeSet::new();
-    let mut stories = 0;
+    let mut groups = 0;
     for runtime in Runtime::ALL {
         let mut field = Field::new(runtime, None);
         for story in Story::ALL {
-            stories += 1;
-            if long().is_some() {
-                // What a deployment leaves to be recorded is passed by the next one: let each come after one of its own kind.
+            if is_long() {
+                // What a deployment leaves to be recorded is passed by the next one: each comes after one of its own kind.
                 field.prepare(story);
                 field.deploy(story, &[]).must_be(story);
             }
@@ -60,11 +55,12 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
             let first: Vec<Strike> = first.into_iter().collect();
             let undisturbed = field.deploy(story, &first);
             undisturbed.must_be(story);
-            let every = long().unwrap_or(1);
-            let wanted = |point: &str| long().is_some() || !reached.contains(point);
+            let wanted = |point: &str| is_long() || !reached.contains(point);
             let all = points(&undisturbed.passed, wanted);
             reached.extend(all.iter().map(|at| at.name().to_owned()));
-            for at in all.into_iter().skip(stories % every).step_by(every) {
+            let left = (Runtime::ALL.len() * Story::ALL.len() - groups) as u32;
+            groups += 1;
+            for at in sample.draw(all, left, |at| format!("{at} {runtime} {story}")) {
                 let cell = Cell { how: How::Kill, at: at.name().to_owned(), runtime, story };
                 let all: Vec<Strike> = first.iter().cloned().chain([Strike { at, how: How::Kill }]).collect();
                 field.prepare(story);
@@ -73,6 +69,7 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
             }
         }
     }
+    sample.finish();
     matrix.show();
     let missing: Vec<String> =
         windlass_agent::failpoint::names().into_iter().filter(|name| !reached.contains(name)).collect();
@@ -88,22 +85,29 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
         return;
     }
     let mut matrix = Matrix::default();
+    let mut sample = Sample::of("disks", TIME);
+    let mut groups = 0;
     for (format, runtime) in [(Format::Ext4, Runtime::Process), (Format::Xfs, Runtime::Static)] {
         let mut field = Field::new(runtime, Some(format));
         for story in [Story::Succeeds, Story::FailsProbes] {
+            if is_long() {
+                field.deploy(story, &[]).must_be(story);
+            }
             let undisturbed = field.deploy(story, &[]);
             undisturbed.must_be(story);
-            for how in How::OF_DISKS {
-                if how == How::ReadOnly && format == Format::Xfs {
-                    continue;
-                }
-                for at in some_points(&undisturbed.passed, how, format) {
+            let kinds = How::of_disks(format);
+            for &how in kinds {
+                let left = ((4 - groups) * kinds.len()) as u32;
+                let all = disk_points(&undisturbed.passed, how);
+                for at in sample.draw(all, left, |at| format!("{how} {at} {runtime} {story}")) {
                     let cell = Cell { how, at: at.name().to_owned(), runtime, story };
                     matrix.add(cell, 1, field.deploy(story, &[Strike { at, how }]));
                 }
             }
+            groups += 1;
         }
     }
+    sample.finish();
     matrix.show();
     matrix.must_be_clean();
 }
@@ -112,27 +116,18 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
 fn points(passed: &[String], wanted: impl Fn(&str) -> bool) -> Vec<At> {
     let pass = |at: usize| passed[..=at].iter().filter(|other| **other == passed[at]).count();
     let all = passed.iter().enumerate().map(|(at, point)| (point, pass(at)));
-    all.filter(|(point, pass)| wanted(point) && (long().is_some() || *pass == 1))
+    all.filter(|(point, pass)| wanted(point) && (is_long() || *pass == 1))
         .map(|(point, pass)| At::Point(point.clone(), pass))
         .collect()
 }
 
-/// Those at which a disk is struck in this way. What is quick takes the power at most of them and the rest at few.
-fn some_points(passed: &[String], how: How, format: Format) -> Vec<At> {
+/// Those at which a disk is struck in this way.
+fn disk_points(passed: &[String], how: How) -> Vec<At> {
     // Nobody waits for pruning: it is on record with the next deployment, if the agent lives so long.
     let mut points = points(passed, |point| point != "prune.recorded");
-    let moments = long().map_or(5, |every| (100 / every as u64).max(5));
-    let longest: u64 = 1500;
-    let every = match (long(), how, format) {
-        (Some(every), ..) => every,
-        (None, How::PowerCut, Format::Ext4) => 3,
-        (None, How::PowerCut, Format::Xfs) => 11,
-        (None, ..) => 17,
-    };
-    // Not the same ones for each.
-    let skip = how as usize % every;
-    points = points.into_iter().skip(skip).step_by(every).collect();
     if how == How::PowerCut {
+        let moments = if is_long() { 100 } else { 5 };
+        let longest: u64 = 1500;
         points.extend((1..=moments).map(|n| At::Moment(Duration::from_millis(longest * n / moments))));
     }
     points

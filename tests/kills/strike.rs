@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use windlass_tests::disk::Format;
+
 /// At some moment this happens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Strike {
@@ -47,9 +49,23 @@ pub(crate) enum How {
 }
 
 impl How {
-    /// Those that are done to a disk.
-    pub(crate) const OF_DISKS: [Self; 5] =
-        [Self::PowerCut, Self::NoBytes, Self::NoInodes, Self::ReadOnly, Self::Errors];
+    /// Those that are done to such a disk; XFS knows no becoming read-only.
+    pub(crate) const fn of_disks(format: Format) -> &'static [Self] {
+        match format {
+            Format::Ext4 => &[Self::PowerCut, Self::NoBytes, Self::NoInodes, Self::ReadOnly, Self::Errors],
+            Format::Xfs => &[Self::PowerCut, Self::NoBytes, Self::NoInodes, Self::Errors],
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Point(point, 1) => f.write_str(point),
+            Self::Point(point, pass) => write!(f, "{point}#{pass}"),
+            Self::Moment(moment) => write!(f, "{} ms", moment.as_millis()),
+        }
+    }
 }
 
 impl fmt::Display for How {

@@ -15,7 +15,8 @@ pub(crate) struct Bug {
     pub(crate) tests: &'static [&'static str],
 }
 
-const MACHINE: &[&str] = &["-p", "windlass-release"];
+/// The pure machine's own tests, which need no processes.
+pub(crate) const MACHINE: &[&str] = &["-p", "windlass-release"];
 const JOURNAL: &[&str] = &["-p", "windlass-agent", "--lib", "--", "journal"];
 const POWER: &[&str] = &["-p", "windlass-tests", "--test", "kills", "--", "without_power"];
 const KILLS: &[&str] = &["-p", "windlass-tests", "--test", "kills", "--", "killed_at"];

@@ -12,8 +12,8 @@ use windlass_release::{
     Supervision, status, step,
 };
 
-use crate::dice::Dice;
 use crate::scenario::{Nature, app, release};
+use windlass_tests::dice::Dice;
 
 /// What will happen on the host by itself.
 #[derive(Debug, Clone)]

@@ -14,7 +14,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod coordinator;
-mod dice;
 mod host;
 mod scenario;
 mod world;

@@ -7,7 +7,7 @@ use windlass_proto::id::{AppName, HostName, ReleaseVersion};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
-use crate::dice::Dice;
+use windlass_tests::dice::Dice;
 
 pub(crate) fn app() -> AppName {
     AppName::new("shop").unwrap()

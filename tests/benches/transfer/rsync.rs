@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use windlass_tests::skip;
+use windlass_tests::report::skip;
 use windlass_tests::wait::until;
 
 use crate::report::Report;

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use windlass_tests::dice::Dice;
+
 /// Both versions on disk.
 pub(crate) struct Release {
     /// Directory with windlass.yaml and `files/` of v1.
@@ -52,7 +54,7 @@ pub(crate) fn make(base: &Path) -> Release {
     }
     release.replace("bin/server", &binary, (PATCHES * PATCH) as u64);
     for number in 0..SMALL_FILES {
-        let mut random = Random(number.wrapping_mul(77) + 5);
+        let mut random = Dice(number.wrapping_mul(77) + 5);
         let size =
             if random.below(10) == 0 { 20_000 + random.below(342_000) } else { 200 + random.below(19_800) };
         let path = format!("share/d{:02}/f{number:04}", number % 100);
@@ -88,35 +90,18 @@ fn write(path: &Path, data: &[u8], seconds: u64) {
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
 /// What compresses: a vocabulary of 64 words of 16 bytes, little enough to be found in a small file.
 struct Words(Vec<u8>);
 
 impl Words {
     fn new() -> Self {
-        let mut random = Random(42);
+        let mut random = Dice(42);
         Self((0..64 * 2).flat_map(|_| random.next().to_le_bytes()).collect())
     }
 
     /// `noise` percent of the bytes are random, the rest is words.
     fn fill(&self, seed: u64, length: usize, noise: u64) -> Vec<u8> {
-        let mut random = Random(seed);
+        let mut random = Dice(seed);
         let mut data = Vec::with_capacity(length + 16);
         while data.len() < length {
             if random.below(100) < noise {

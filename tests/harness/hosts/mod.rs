@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::http::get;
-use crate::measured;
 use crate::operator::Operator;
+use crate::report::measured;
 use crate::wait::until;
 
 use engine::{Engine, docker, image};

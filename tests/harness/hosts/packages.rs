@@ -17,7 +17,7 @@ const BUILD: Duration = Duration::from_secs(1800);
 /// # Panics
 /// Under `CI`, instead of answering no.
 pub fn can_be_made() -> bool {
-    std::env::var_os("WINDLASS_PACKAGES").is_some() || needs::cargo(&["deb", "generate-rpm"])
+    std::env::var_os("WINDLASS_PACKAGES").is_some() || needs::tool("nfpm").is_some()
 }
 
 /// The .deb of `windlass`, `windlass-agent` or `windlass-coordinator`: from `WINDLASS_PACKAGES`, a directory, where that is

@@ -13,9 +13,9 @@ use windlass_release::Event as HostEvent;
 use windlass_rollout::{Condition, Effect, Event, Kind};
 
 use crate::coordinator::{Contact, Coordinator, SILENT_AFTER};
-use crate::dice::Dice;
 use crate::host::{Due, Host};
 use crate::scenario::{name, nature, spec};
+use windlass_tests::dice::Dice;
 
 /// After this much of a rollout nothing new breaks, and what is broken is mended.
 const CALM_AFTER: i64 = 240_000;
