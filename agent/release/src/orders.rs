@@ -98,7 +98,9 @@ impl Machine {
     }
 
     pub(crate) fn staging(&mut self, op: &OpId, news: Staging) -> Result<(), Refused> {
-        if !matches!(self.state.progress, Progress::Assigned | Progress::Staging) {
+        // What is staged cannot be begun where the host cannot record it.
+        let fails = matches!(news, Staging::Failed { .. }) && self.state.progress == Progress::Staged;
+        if !fails && !matches!(self.state.progress, Progress::Assigned | Progress::Staging) {
             return Err(self.not_now());
         }
         self.at_hand(op)?;

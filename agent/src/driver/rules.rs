@@ -26,7 +26,7 @@ pub(super) fn instead(before: &State, after: &State, why: &str) -> Option<Event>
     let reason = format!("the host cannot record what it does: {why}");
     let fault = Fault::Host;
     match (before.phase(), after.phase()) {
-        (_, Phase::Assigned) | (Phase::Assigned | Phase::Staging, _) => {
+        (_, Phase::Assigned) | (Phase::Assigned | Phase::Staging | Phase::Staged, _) => {
             let op = after.operation.as_ref()?.op.clone();
             Some(Event::Staging { op, news: Staging::Failed { fault, reason } })
         }
