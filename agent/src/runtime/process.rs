@@ -164,7 +164,9 @@ impl Runtime for ProcessRuntime {
 pub(crate) async fn unfinished(run: &RunDir) {
     let order = run.order();
     let ordered = || order::read::<Order>(&order).ok().flatten().map(|order| order.mark);
-    let at_work = || processes::all().into_iter().any(|p| p.lives() && p.id.is_shim_of(&order));
+    let seen = || processes::all().into_iter().any(|p| p.lives() && p.id.is_shim_of(&order));
+    // A shim hands over to its second self. Whoever lists processes just then may see neither, but never twice.
+    let at_work = || seen() || seen();
     let wait = async {
         while ordered() != run.read_started().map(|started| started.mark) && at_work() {
             sleep(Duration::from_millis(10)).await;
