@@ -51,5 +51,7 @@ fn the_two_commands_stand_at_the_top() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let top: String = readme.lines().take(30).collect::<Vec<_>>().join("\n");
     assert!(top.contains("windlass demo"), "the command that runs the demo");
-    assert!(top.contains("cargo test --workspace --locked"), "the command that runs all tests");
+    assert!(top.contains("\ncargo guard\n"), "the command that runs all tests");
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(ci.ends_with("\nexec cargo guard\n"), "CI runs the same");
 }
