@@ -23,8 +23,8 @@ use windlass_release::State;
 
 const BLOCK: u64 = 4096;
 
-/// Within this the agent has all of it, whatever it looks like.
-const UP: Duration = Duration::from_secs(2);
+/// Within this the agent has all of it, whatever it looks like and however busy the machine is.
+const UP: Duration = Duration::from_secs(30);
 
 /// A host with two apps and some history.
 struct Whole {

@@ -83,8 +83,12 @@ fn format_and_lints(steps: &mut Steps) -> Result<(), Failed> {
 fn tests(steps: &mut Steps, more: &[&str]) -> Result<(), Failed> {
     let report = target().join("guard/report");
     tally::begin(&report)?;
-    let build = ["nextest", "run", "--workspace", "--locked", "--no-run"];
-    steps.run("test build", || cargo(&build))?;
+    steps.run("test build", || {
+        cargo(&["nextest", "run", "--workspace", "--locked", "--no-run"])?;
+        // The agent that is killed at its failpoints; a test that needs it would build it first.
+        let with_failpoints = ["--example", "agent-with-failpoints", "--features", "windlass-tests/failpoints"];
+        cargo(&[&["build", "--workspace", "--locked"][..], &with_failpoints].concat())
+    })?;
     let mut run = vec!["nextest", "run", "--workspace", "--locked", "--profile", "guard"];
     run.extend(more);
     let report_text = report.to_str().unwrap_or_default();

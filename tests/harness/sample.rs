@@ -2,7 +2,8 @@
 //!
 //! An ordinary run draws cells by a seed until its minutes are over, and says which it did not run; `WINDLASS_SEED=N` draws the
 //! same again, `WINDLASS_MINUTES=N` gives each matrix N minutes. `WINDLASS_LONG=1` runs all of them, and with
-//! `WINDLASS_PIECE=2/6` the second of six pieces: six such runs are the whole.
+//! `WINDLASS_PIECE=2/6` the second of six pieces: six such runs are the whole. `WINDLASS_CELLS=WORDS` runs those whose name has the
+//! words, as a violation names them.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +23,8 @@ pub struct Sample {
 enum Choice {
     /// Every N-th, from the `piece`-th.
     Piece { piece: usize, of: usize },
+    /// Those whose name has these words.
+    Named(String),
     /// As the dice fall, until then.
     Drawn { seed: u64, dice: Dice, end: Instant },
 }
@@ -37,7 +40,9 @@ impl Sample {
     /// # Panics
     /// Where a variable is not as this module's page says.
     pub fn of(what: &'static str, time: Duration) -> Self {
-        let choice = if is_long() {
+        let choice = if let Ok(words) = std::env::var("WINDLASS_CELLS") {
+            Choice::Named(words)
+        } else if is_long() {
             let text = std::env::var("WINDLASS_PIECE").unwrap_or_else(|_| "1/1".into());
             let (piece, of) = piece(&text).expect("WINDLASS_PIECE is K/N, with K from 1 to N");
             Choice::Piece { piece, of }
@@ -65,6 +70,7 @@ impl Sample {
                     is_in
                 });
             }
+            Choice::Named(words) => cells.retain(|cell| name(cell).contains(words.as_str())),
             Choice::Drawn { dice, end: of_all, .. } => {
                 dice.shuffle(&mut cells);
                 // The first groups have the most that is new, and what a group does not need falls to the next.
@@ -78,10 +84,9 @@ impl Sample {
     /// Says what was not run.
     pub fn finish(self) {
         let all = self.run + self.left.len();
-        if self.left.is_empty() {
-            return;
-        }
         let how = match self.choice {
+            _ if self.left.is_empty() => return,
+            Choice::Named(words) => format!("that are not named {words:?}"),
             Choice::Piece { piece, of } => format!("in the pieces of {of} other than {piece}"),
             Choice::Drawn { seed, .. } => format!("not run with WINDLASS_SEED={seed}"),
         };

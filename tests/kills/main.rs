@@ -34,7 +34,7 @@ use windlass_tests::sample::{Sample, is_long};
 const ON_THE_WAY: &str = "smoke.before";
 
 /// Time of an ordinary run's strikes, for each of the two matrices.
-const TIME: Duration = Duration::from_secs(100);
+const TIME: Duration = Duration::from_secs(240);
 
 #[test]
 fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {

@@ -135,7 +135,7 @@ fn damage_costs_history_at_most() {
         let took = start.elapsed();
         assert!(opened.store.all_releases().unwrap() == held(), "{name}");
         assert!(!matches!(opened.health, Health::MemoryOnly(_)), "{name}: {:?}", opened.health);
-        assert!(took.as_secs() < 2, "{name}: {took:?}");
+        assert!(took.as_secs() < 20, "{name}: {took:?}");
         let again = opened.store.apply(vec![Change::Ended(ended("a", 1))]);
         assert!(again.is_ok(), "{name}");
     }

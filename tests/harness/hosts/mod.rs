@@ -60,10 +60,10 @@ impl Order {
         if !packages::can_be_made() {
             return None;
         }
-        let engine = Engine::start()?;
-        // The cgroups, the memory and the processor are one machine's: one fleet at a time.
+        // The cgroups, the memory and the processor are one machine's: one fleet at a time, and its engine with it.
         let turn = File::create(std::env::temp_dir().join("windlass-tests.hosts.lock")).unwrap();
         turn.lock().unwrap();
+        let engine = Engine::start()?;
         let image = image();
         let dir = tempfile::Builder::new().prefix("wlh").tempdir().unwrap();
         let network = Network::new();
