@@ -86,7 +86,8 @@ fn tests(steps: &mut Steps, more: &[&str]) -> Result<(), Failed> {
     steps.run("test build", || {
         cargo(&["nextest", "run", "--workspace", "--locked", "--no-run"])?;
         // The agent that is killed at its failpoints; a test that needs it would build it first.
-        let with_failpoints = ["--example", "agent-with-failpoints", "--features", "windlass-tests/failpoints"];
+        let with_failpoints =
+            ["--example", "agent-with-failpoints", "--features", "windlass-tests/failpoints"];
         cargo(&[&["build", "--workspace", "--locked"][..], &with_failpoints].concat())
     })?;
     let mut run = vec!["nextest", "run", "--workspace", "--locked", "--profile", "guard"];
