@@ -64,7 +64,7 @@ impl Place {
                 runtime: Runtime::Process {
                     command: vec!["app".into(), "{host.address}:{port.http}".into()],
                     user: None,
-                    env: [("COLOUR".to_owned(), "blue on {host.name}".to_owned())].into(),
+                    env: [("COLOUR".parse().unwrap(), "blue on {host.name}".to_owned())].into(),
                     resources: None,
                 },
                 ports: [("http".to_owned(), 1)].into(),

@@ -4,6 +4,8 @@
 //! disk. Writing goes through `object_store` with fsync; chunks are read with plain file reads, many per trip to the
 //! blocking threads, because a trip per chunk would cost more than the read.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use futures::StreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
-use windlass_proto::bundle::{ChunkError, Decompressor};
+use windlass_proto::bundle::chunk::{HEAD_BYTES, stated_length};
+use windlass_proto::bundle::{Chunk, ChunkError, Decompressor};
 use windlass_proto::digest::Digest;
 
 /// Chunks written at the same time: their fsyncs share the file system's commits.
@@ -130,7 +133,11 @@ impl Objects {
         for (digest, frame) in chunks {
             // Everybody's chunks are checked, also known ones: a sender must not learn from the answer what is stored
             // under a digest whose bytes it does not have.
-            decompressor.open_any(digest, &frame).map_err(ObjectError::BadChunk)?;
+            let data = decompressor.open_any(digest, &frame).map_err(ObjectError::BadChunk)?;
+            // So that a manifest is compared with the first bytes of its chunks and not with all of them.
+            if stated_length(&frame) != Some(data.len() as u64) {
+                return Err(ObjectError::BadChunk(ChunkError::Unstated(digest)));
+            }
             if self.chunk_file(&digest).exists() {
                 checked.known += 1;
             } else {
@@ -151,6 +158,37 @@ impl Objects {
             digests.iter().map(size).collect()
         };
         joined(tokio::task::spawn_blocking(sizes).await)
+    }
+
+    /// The first stored chunk that has another length than this, and the length that it has.
+    pub async fn contradiction(&self, chunks: Vec<Chunk>) -> Result<Option<(Chunk, u64)>, ObjectError> {
+        let this = self.clone();
+        let compare = move || {
+            for chunk in chunks {
+                let length = this.length(&chunk.digest)?;
+                if length != u64::from(chunk.length) {
+                    return Ok(Some((chunk, length)));
+                }
+            }
+            Ok(None)
+        };
+        joined(tokio::task::spawn_blocking(compare).await)
+    }
+
+    /// Uncompressed length of a stored chunk. Blocks.
+    fn length(&self, digest: &Digest) -> Result<u64, ObjectError> {
+        let reading = |error| failed("read", format!("chunk {digest}"), error);
+        let mut file = File::open(self.chunk_file(digest)).map_err(reading)?;
+        let mut frame = Vec::with_capacity(HEAD_BYTES);
+        (&mut file).take(HEAD_BYTES as u64).read_to_end(&mut frame).map_err(reading)?;
+        if let Some(length) = stated_length(&frame) {
+            return Ok(length);
+        }
+        // Stored by a version that took such, too.
+        file.read_to_end(&mut frame).map_err(reading)?;
+        let mut decompressor = Decompressor::new().map_err(reading)?;
+        let data = decompressor.open_any(*digest, &frame).map_err(ObjectError::BadChunk)?;
+        Ok(data.len() as u64)
     }
 
     /// Compressed sizes of the chunks that are stored, in order.

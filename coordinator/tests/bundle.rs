@@ -3,11 +3,12 @@
 
 mod harness;
 
+use base64::Engine as _;
 use harness::agent::Agent;
 use harness::{Coordinator, bundle, spec, until};
 use rand::{Rng as _, SeedableRng as _};
 use tonic::Code;
-use windlass_proto::bundle::{Decompressor, Envelope};
+use windlass_proto::bundle::{Decompressor, EntryKind, Envelope, Manifest};
 use windlass_proto::digest::Digest;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{self, Phase};
@@ -109,6 +110,42 @@ async fn wrong_bundles_are_refused_by_what_is_wrong() {
     let refusal = operator.push_bundle(&other).await.unwrap_err();
     assert_eq!(refusal.code(), Code::AlreadyExists);
     assert!(refusal.message().contains("--version"), "{refusal}");
+    // Rightly signed, as somebody with a key and without `windlass validate` signs it.
+    let sign = |manifest: &Manifest, from: &str, to: &str| {
+        let text = String::from_utf8(manifest.encode()).unwrap();
+        assert!(text.contains(from), "{text}");
+        let envelope = serde_json::json!({
+            "payloadType": windlass_proto::bundle::dsse::PAYLOAD_TYPE,
+            "payload": base64::engine::general_purpose::STANDARD.encode(text.replace(from, to)),
+            "signatures": [],
+        });
+        let mut envelope = Envelope::decode(envelope.to_string().as_bytes()).unwrap();
+        envelope.sign(&good.key);
+        envelope.encode()
+    };
+    let mut process = good.manifest.clone();
+    let spec = r#"{"runtime":{"kind":"process","command":["data"],"env":{"A":"b"}},"probes":{"readiness":{"tcp":{"port":80}}}}"#;
+    process.release = serde_json::from_str(spec).unwrap();
+    for (manifest, from, to, why) in [
+        (&process, r#""A""#, r#""A\nLD_PRELOAD""#, "invalid name of an environment variable"),
+        (&process, r#""A""#, r#""A=B""#, "invalid name of an environment variable"),
+        (&process, r#""A""#, r#""MAINPID""#, "is set by systemd"),
+        (&process, r#"["data"]"#, r#"["../../data"]"#, "is not a path inside the release"),
+        (&process, r#"["data"]"#, "[]", "release.runtime.command: empty"),
+        (&process, r#""b""#, r#""b\u0000""#, "NUL"),
+        (&good.manifest, "SIGTERM", "SIGNOPE", "unknown signal"),
+        (&good.manifest, r#"7,"digest""#, r#"8,"digest""#, "but its chunks have"),
+    ] {
+        let refusal = operator.put(sign(manifest, from, to)).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal}");
+        assert!(refusal.message().contains(why), "{refusal}");
+    }
+    // It adds up in itself, and not with the chunk that it names.
+    let mut longer = good.manifest.clone();
+    let EntryKind::File { size, chunks, .. } = &mut longer.entries[0].kind else { panic!() };
+    (*size, chunks[0].length) = (8, 8);
+    let refusal = operator.put(sign(&longer, "shop", "shop")).await.unwrap_err();
+    assert!(refusal.message().contains("contradicts what it names"), "{refusal}");
     let list = rpc::ListBundlesRequest { app: "shop".into() };
     assert_eq!(operator.bundles.list_bundles(list).await.unwrap().into_inner().bundles.len(), 1);
 }

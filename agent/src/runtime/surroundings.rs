@@ -60,7 +60,7 @@ impl Surroundings {
         set("LANG", "C.UTF-8".to_owned());
         let values = host.values(launch);
         for (key, value) in runtime.env() {
-            set(key, values.expand(value).map_err(RuntimeError::Variable)?);
+            set(key.as_str(), values.expand(value).map_err(RuntimeError::Variable)?);
         }
         set("WINDLASS_APP", launch.release.app.to_string());
         set("WINDLASS_VERSION", launch.release.version.to_string());

@@ -6,6 +6,7 @@ use windlass_proto::id::AppName;
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::Runtime;
+use windlass_proto::spec::check::{self, Unsound};
 
 use crate::config::HostPolicy;
 use crate::runtime::RuntimeError;
@@ -37,6 +38,14 @@ pub enum Refusal {
         ordered: Box<ReleaseRef>,
         /// As signed.
         signed: Box<ReleaseRef>,
+    },
+    /// Signed, but its spec breaks rules that `windlass validate` knows.
+    #[error("the spec of {release} is refused")]
+    Spec {
+        /// The release.
+        release: Box<ReleaseRef>,
+        /// Which rules.
+        source: Unsound,
     },
     /// Older than what this host has seen.
     #[error("{release} has counter {}, this host has seen {seen}; only a rollback to a release confirmed here may go lower", release.counter)]
@@ -93,7 +102,8 @@ pub fn believe(envelope: &Envelope, trust: &Trust, asked: &ReleaseRef) -> Result
     envelope.verify(trust).map_err(|source| Refusal::Untrusted { release: Box::new(asked.clone()), source })
 }
 
-/// Compares a believed manifest with the order and with the host's policy.
+/// Compares a believed manifest with the order, with the rules of specs, and with the host's policy. What has checked it
+/// before it was signed, if anything has, is not known here.
 pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result<(), Refusal> {
     let signed = verified.release_ref();
     if signed != asked.release {
@@ -108,6 +118,8 @@ pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result
     if !policy.allows_app(&signed.app) {
         return Err(Refusal::App { app: signed.app });
     }
+    check::sound(&verified.manifest().release)
+        .map_err(|source| Refusal::Spec { release: Box::new(signed), source })?;
     check_user(verified.manifest(), policy)
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::Mode;
-use windlass_proto::bundle::{Chunk, Decompressor, EntryKind, Manifest};
+use windlass_proto::bundle::{Chunk, ChunkError, Decompressor, EntryKind, Manifest};
 use windlass_proto::digest::Digest;
 use windlass_proto::phase::Fault;
 
@@ -38,6 +38,16 @@ pub enum UnpackError {
     /// A chunk whose content is not what its name says.
     #[error("chunk {0} arrived damaged: its content has another digest or length")]
     WrongChunk(Digest),
+    /// A chunk that is what its name says, and not as long as the manifest says: no host can ever have such a release.
+    #[error("the manifest contradicts itself: chunk {digest} has {found} bytes, and it says {signed}")]
+    WrongLength {
+        /// The chunk.
+        digest: Digest,
+        /// By the manifest.
+        signed: u32,
+        /// As it is.
+        found: usize,
+    },
     /// A file whose chunks are right and whose digest is not: the manifest contradicts itself.
     #[error("file {path} has digest {found}, the manifest says {expected}")]
     WrongFile {
@@ -75,9 +85,18 @@ impl UnpackError {
         match self {
             Self::Io { .. } | Self::Flaw(_) => Fault::Host,
             Self::Unasked(_) | Self::WrongChunk(_) | Self::Incomplete(_) => Fault::Transport,
-            Self::WrongFile { .. } | Self::WrongSize { .. } => Fault::Policy,
+            Self::WrongFile { .. } | Self::WrongSize { .. } | Self::WrongLength { .. } => Fault::Policy,
             Self::Cancelled => Fault::Agent,
         }
+    }
+}
+
+/// Whose fault it is that a chunk cannot be used: the way's, or the manifest's.
+fn wrong(chunk: &Chunk, as_it_is: Result<Vec<u8>, ChunkError>) -> UnpackError {
+    let digest = chunk.digest;
+    match as_it_is {
+        Ok(data) => UnpackError::WrongLength { digest, signed: chunk.length, found: data.len() },
+        Err(_) => UnpackError::WrongChunk(digest),
     }
 }
 
@@ -199,7 +218,9 @@ impl Unpacking {
             self.check_cancelled()?;
             let wanted = self.wanted.get(&digest).ok_or(UnpackError::Unasked(digest))?;
             let chunk = Chunk { digest, length: wanted.length };
-            let data = decompressor.open(&chunk, compressed).map_err(|_| UnpackError::WrongChunk(digest))?;
+            let data = decompressor
+                .open(&chunk, compressed)
+                .map_err(|_| wrong(&chunk, decompressor.open_any(digest, compressed)))?;
             if wanted.written.swap(true, Ordering::AcqRel) {
                 continue;
             }

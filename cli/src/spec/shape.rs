@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use windlass_proto::id::AppName;
-use windlass_proto::spec::{Amount, ByteSize};
+use windlass_proto::spec::{Amount, ByteSize, EnvName};
 use windlass_proto::time::Span;
 
 use super::problem::{MISSING, Problem};
@@ -196,6 +196,11 @@ impl Walk<'_> {
                 Some(known) if known.get("const").is_some() => {}
                 Some(known) => self.value(&member.value, known, &at, member.at),
                 None if schema["additionalProperties"].is_object() => {
+                    if path.ends_with(".runtime.env")
+                        && let Err(invalid) = EnvName::new(member.key.as_str())
+                    {
+                        self.error(member.at, &at, invalid.to_string());
+                    }
                     self.value(&member.value, &schema["additionalProperties"], &at, member.at);
                 }
                 None => self.unknown(member, properties, &at),

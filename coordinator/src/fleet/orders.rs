@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use windlass_proto::id::{AppName, HostName};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::ErrorKind;
+use windlass_proto::spec::check;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_rollout::plan::{self, FleetHost, OpenRollout, Order};
 use windlass_rollout::{Fetch, Kind, Plan};
@@ -90,6 +91,9 @@ impl Fleet {
             (true, true) => self.last_spec(&app)?,
             (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
         };
+        // Also what is stored: it may have been before this version had the rule, and hosts refuse it.
+        check::sound(&to.spec)
+            .map_err(|error| Refusal::invalid(format!("the spec of {} is not valid: {error}", to.release)))?;
         let kind = if text.rollback { Kind::Rollback } else { Kind::Deploy };
         Ok(self.order_of(app, kind, to, spec, text.expect_revision, None))
     }

@@ -7,12 +7,13 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use windlass_proto::bundle::{Envelope, Manifest};
+use windlass_proto::bundle::{Chunk, Envelope, Manifest};
 use windlass_proto::digest::Digest;
 use windlass_proto::limits::MANIFEST_BYTES;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::bundle_service_server::BundleService;
 use windlass_proto::rpc::{self, ErrorKind};
+use windlass_proto::spec::check;
 
 use super::audit::act_without_message;
 use super::{Shared, app_filter, pieces, show};
@@ -56,7 +57,15 @@ struct Opened {
     /// Of all bytes, signatures too.
     whole: Digest,
     key_ids: Vec<String>,
-    chunks: Vec<Digest>,
+    /// Each once, sorted.
+    chunks: Vec<Chunk>,
+}
+
+/// Hosts refuse a spec that breaks rules, so it is not even stored.
+pub(super) fn sound(manifest: &Manifest) -> Result<(), Status> {
+    let Manifest { app, version, release, .. } = manifest;
+    check::sound(release)
+        .map_err(|error| bad_request(format!("the spec of {app} {version} is not valid: {error}")))
 }
 
 fn open(bytes: &[u8]) -> Result<Opened, Status> {
@@ -64,7 +73,8 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
         Envelope::decode(bytes).map_err(|error| bad_request(format!("not a signed envelope: {error}")))?;
     let manifest = envelope
         .unverified_manifest()
-        .map_err(|error| bad_request(format!("not a valid manifest: {error}")))?;
+        .map_err(|error| bad_request(format!("not a valid manifest: {}", crate::log::chain(&error))))?;
+    sound(&manifest)?;
     let key_ids: Vec<_> = envelope.key_ids().iter().map(ToString::to_string).collect();
     if key_ids.is_empty() {
         return Err(bad_request(format!(
@@ -78,10 +88,7 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
         digest: envelope.digest(),
         counter: manifest.counter,
     };
-    let mut chunks: Vec<_> =
-        manifest.files().flat_map(|(_, _, chunks)| chunks).map(|chunk| chunk.digest).collect();
-    chunks.sort_unstable();
-    chunks.dedup();
+    let chunks = manifest.chunks();
     Ok(Opened { manifest, release, whole: Digest::of(bytes), key_ids, chunks })
 }
 
@@ -101,7 +108,8 @@ impl Bundles {
         let bytes = envelope.clone();
         let opened = tokio::task::spawn_blocking(move || open(&bytes)).await;
         let opened = opened.map_err(|_| ErrorKind::Internal.status("reading the envelope failed"))??;
-        let missing = self.0.objects.missing(opened.chunks.clone()).await;
+        let digests: Vec<_> = opened.chunks.iter().map(|chunk| chunk.digest).collect();
+        let missing = self.0.objects.missing(digests.clone()).await;
         if let Some(first) = missing.first() {
             return Err(ErrorKind::WrongState.status(format!(
                 "{} of {} chunks of {} are not stored here, {first} among them; push them first",
@@ -111,7 +119,14 @@ impl Bundles {
             )));
         }
         let chunks = opened.chunks.len() as u64;
-        let sizes = self.0.objects.chunk_sizes(opened.chunks).await?;
+        if let Some((Chunk { digest, length }, found)) = self.0.objects.contradiction(opened.chunks).await? {
+            return Err(bad_request(format!(
+                "the manifest of {} contradicts what it names: it gives chunk {digest} {length} bytes, and that chunk has \
+                 {found}; build the bundle anew",
+                opened.release
+            )));
+        }
+        let sizes = self.0.objects.chunk_sizes(digests).await?;
         let record = BundleRecord {
             spec: opened.manifest.release.clone(),
             files: opened.manifest.files().count() as u64,

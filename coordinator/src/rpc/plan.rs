@@ -56,6 +56,7 @@ fn open(proposal: &rpc::Proposal) -> Result<(Target, Vec<Chunk>), Status> {
         ErrorKind::Invalid.status(format!("not a valid proposal: {}", crate::log::chain(error)))
     };
     let manifest = Manifest::unpack(packed).map_err(|error| invalid(&error))?;
+    super::bundle::sound(&manifest)?;
     let bytes = manifest.total_bytes();
     let target = Target {
         release: manifest.release_ref(),

@@ -46,6 +46,9 @@ pub enum ChunkError {
         /// As it is.
         found: usize,
     },
+    /// A frame that does not say how long its chunk is.
+    #[error("chunk {0} does not begin with its length; push it with this fleet's version of windlass")]
+    Unstated(Digest),
     /// Other bytes.
     #[error("chunk {digest} holds other bytes: their digest is {found}")]
     Digest {
@@ -119,6 +122,14 @@ impl Compressor {
     pub fn compress(&mut self, data: &[u8]) -> io::Result<Vec<u8>> {
         self.0.compress(data)
     }
+}
+
+/// Bytes of a compressed chunk in which it says how long it is.
+pub const HEAD_BYTES: usize = 18;
+
+/// The length that a compressed chunk's first bytes state; nothing of it is believed yet.
+pub fn stated_length(head: &[u8]) -> Option<u64> {
+    zstd::zstd_safe::get_frame_content_size(head).ok().flatten()
 }
 
 /// Opens chunks: decompresses within a bound and checks the digest. No other way leads to a chunk's bytes.
@@ -238,6 +249,8 @@ mod tests {
         assert!(matches!(unzip.open(&chunk, &compressed[..100]), Err(ChunkError::Decompress { .. })));
         assert!(matches!(unzip.open(&chunk, b"garbage"), Err(ChunkError::Decompress { .. })));
         assert!(matches!(unzip.open(&chunk, &vec![0; 300_000]), Err(ChunkError::TooLarge { .. })));
+        assert_eq!(stated_length(&compressed[..HEAD_BYTES]), Some(50_000));
+        assert_eq!(stated_length(b"garbage"), None);
     }
 
     #[test]

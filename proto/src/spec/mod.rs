@@ -5,6 +5,7 @@
 
 mod amount;
 pub mod check;
+mod env_name;
 pub mod hooks;
 mod release;
 mod rollout;
@@ -12,6 +13,7 @@ pub mod selector;
 pub mod variables;
 
 pub use amount::{Amount, ByteSize, CpuQuota, InvalidAmount, Ratio};
+pub use env_name::EnvName;
 pub use hooks::{Hook, Hooks};
 pub use release::{
     Drain, ExecProbe, HttpProbe, OnDrainTimeout, PortRef, Probe, ProbeKind, Probes, ReleaseSpec, Resources,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, CpuQuota, Hooks};
+use super::{ByteSize, CpuQuota, EnvName, Hooks};
 use crate::time::Span;
 
 /// How the app is run, probed, drained and stopped.
@@ -58,7 +58,7 @@ pub enum Runtime {
         user: Option<String>,
         /// Environment; values may hold variables in braces.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        env: BTreeMap<String, String>,
+        env: BTreeMap<EnvName, String>,
         /// Limits of the process.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resources: Option<Resources>,
@@ -78,7 +78,7 @@ pub enum Runtime {
         user: Option<String>,
         /// Environment; values may hold variables in braces.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        env: BTreeMap<String, String>,
+        env: BTreeMap<EnvName, String>,
         /// Limits of the unit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resources: Option<Resources>,
@@ -106,7 +106,7 @@ impl Runtime {
     }
 
     /// Variables of the app's environment.
-    pub fn env(&self) -> impl Iterator<Item = (&String, &String)> {
+    pub fn env(&self) -> impl Iterator<Item = (&EnvName, &String)> {
         let env = match self {
             Self::Process { env, .. } | Self::Systemd { env, .. } => Some(env),
             Self::Static { .. } => None,

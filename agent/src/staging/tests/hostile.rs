@@ -131,6 +131,61 @@ async fn manifests_that_reach_outside_are_refused_though_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn specs_that_no_validate_has_seen_are_refused_though_signed() {
+    let key = key();
+    let (mut manifest, _) = small();
+    let spec = |runtime: &str| {
+        let probes = r#""probes":{"readiness":{"tcp":{"port":80}}}"#;
+        serde_json::from_str(&format!(r#"{{"runtime":{runtime},{probes}}}"#)).unwrap()
+    };
+    manifest.format = 2;
+    manifest.release = spec(r#"{"kind":"systemd","command":["bin/app"],"env":{"NAME":"value"}}"#);
+    let text = String::from_utf8(manifest.encode()).unwrap();
+    let own = text.replace(
+        r#""command":["bin/app"],"env":{"NAME":"value"}"#,
+        r#""unit":"../../etc/systemd/system/x.service""#,
+    );
+    let cases = [
+        (text.replace("NAME", r"A\nLD_PRELOAD"), "invalid name of an environment variable"),
+        (text.replace("NAME", "A=B"), "invalid name of an environment variable"),
+        (text.replace("NAME", r"A\u0000B"), "invalid name of an environment variable"),
+        (text.replace("NAME", "MAINPID"), "release.runtime.env.MAINPID: is set by systemd"),
+        (text.replace("NAME", "INVOCATION_ID"), "is set by systemd"),
+        (text.replace("NAME", "SERVICE_RESULT"), "is set by systemd"),
+        (text.replace("NAME", "EXIT_STATUS"), "is set by systemd"),
+        (text.replace("NAME", "NOTIFY_SOCKET"), "is set by systemd"),
+        (text.replace("NAME", "WINDLASS_START"), "is set by the agent"),
+        (text.replace(r#""value""#, r#""a\u0000b""#), "a value cannot hold NUL"),
+        (text.replace(r#""value""#, r#""{release.tree}""#), "unknown variable"),
+        (text.replace("bin/app", "../../bin/app"), "is not a path inside the release"),
+        (text.replace("bin/app", r"bin/app\u0000"), "NUL"),
+        (text.replace(r#""command":["bin/app"],"#, ""), "release.runtime.command: empty"),
+        (own, "release.runtime.unit"),
+        (text.replace("SIGTERM", r"SIGTERM\nExecStartPre=+/bin/sh"), "unknown signal"),
+        (text.replace("SIGTERM", "SIGNOPE"), "unknown signal"),
+        (text.replace(r#""tcp":{"port":80}"#, r#""exec":{"command":["../../sh"]}"#), "is not a path inside"),
+        (text.replace(r#""tcp":{"port":80},"#, ""), "says nothing to check"),
+    ];
+    for (payload, expected) in cases {
+        assert_ne!(payload, text, "{expected}");
+        let (envelope, digest) = forge(&payload, &key);
+        let release = ReleaseRef { digest, ..manifest.release_ref() };
+        refused(envelope, &release, &[&key], expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_of_another_length_than_signed_is_the_manifests_fault() {
+    let key = key();
+    let (mut manifest, chunks) = content("1.0", 1, &[("file", Item::File(noise(3, 700)))]);
+    let EntryKind::File { size, chunks: list, .. } = &mut manifest.entries[0].kind else { panic!() };
+    (*size, list[0].length) = (701, 701);
+    let bundle = seal(&manifest, HashMap::new(), &[&key]);
+    let host = Host::new(&[&key]);
+    refused_with(host, bundle.envelope, &bundle.release, chunks, "the manifest contradicts itself").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_million_entries_are_refused() {
     let key = key();
     let (mut manifest, _) = small();

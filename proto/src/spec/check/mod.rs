@@ -48,6 +48,37 @@ pub const STOP_SIGNALS: [&str; 9] =
 /// Longest that anything in a spec may take: a typing error, not a wish.
 const LONGEST: Span = Span::secs(7 * 86_400);
 
+/// Most findings that one error tells, and most letters of each.
+const TOLD: (usize, usize) = (4, 300);
+
+/// A spec that breaks rules: what it asks for is refused, whoever signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsound(Vec<Finding>);
+
+impl std::error::Error for Unsound {}
+
+impl fmt::Display for Unsound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (most, letters) = TOLD;
+        for (i, finding) in self.0.iter().take(most).enumerate() {
+            let told: String = finding.to_string().chars().take(letters).collect();
+            write!(f, "{}{told}", if i == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(most) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// Refuses a release whose spec breaks any rule, as `validate` would: for programs that are handed a signed manifest, of
+/// which nobody knows what has made it.
+pub fn sound(spec: &ReleaseSpec) -> Result<(), Unsound> {
+    let mut broken = self::release(spec);
+    broken.retain(|finding| finding.level == Level::Error);
+    if broken.is_empty() { Ok(()) } else { Err(Unsound(broken)) }
+}
+
 /// Checks the release, the rollout, and the two together.
 pub fn all(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
     let mut findings = self::release(release);
@@ -211,7 +242,25 @@ mod tests {
                 "release.runtime.command.1: unknown variable {hots.name}",
             ),
             ("runtime.command", r#"["x", "{port.grpc}"]"#, "no port is named \"grpc\" (known: http)"),
-            ("runtime.env", r#"{"WINDLASS_APP": "x"}"#, "release.runtime.env.WINDLASS_APP: names that begin"),
+            (
+                "runtime.env",
+                r#"{"WINDLASS_APP": "x"}"#,
+                "release.runtime.env.WINDLASS_APP: is set by the agent",
+            ),
+            ("runtime.env", r#"{"MAINPID": "1"}"#, "release.runtime.env.MAINPID: is set by systemd"),
+            ("runtime.env", r#"{"A": "x\u0000"}"#, "release.runtime.env.A: a value cannot hold NUL"),
+            (
+                "runtime",
+                r#"{"kind": "systemd", "command": ["x"], "env": {"A.B": "x"}}"#,
+                "release.runtime.env.A.B: systemd hands on",
+            ),
+            (
+                "runtime",
+                r#"{"kind": "systemd", "command": ["x"], "env": {"A": "\u001b[0m"}}"#,
+                "release.runtime.env.A: systemd hands on no control characters",
+            ),
+            ("runtime", r#"{"kind": "systemd", "unit": "../../x.service"}"#, "release.runtime.unit"),
+            ("runtime", r#"{"kind": "systemd", "unit": "x.service\n"}"#, "release.runtime.unit"),
             ("runtime.user", r#""a b""#, "release.runtime.user"),
             ("ports", r#"{"http": 80, "other": 80}"#, "release.ports.other: 80 is the port of \"http\""),
             ("ports.http", "0", "port 0"),

@@ -56,11 +56,24 @@ impl Findings<'_> {
         }
         for (name, value) in runtime.env() {
             let path = format!("release.runtime.env.{name}");
-            if name.is_empty() || name.contains(['=', '\0']) {
-                self.error(&path, format!("{name:?} cannot name an environment variable"));
+            if let Some(who) = name.set_by() {
+                self.error(&path, format!("is set by {who}; choose another name"));
             }
-            if name.starts_with("WINDLASS_") {
-                self.error(&path, "names that begin with WINDLASS_ are set by the agent".into());
+            if value.contains('\0') {
+                self.error(&path, "a value cannot hold NUL".into());
+            }
+            // It would leave them out without telling anybody who looks.
+            if matches!(runtime, Runtime::Systemd { .. }) {
+                let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\0');
+                if !name.is_plain() {
+                    self.error(
+                        &path,
+                        "systemd hands on only names of letters, digits and underscores".into(),
+                    );
+                }
+                if value.contains(control) {
+                    self.error(&path, "systemd hands on no control characters but tab and newline".into());
+                }
             }
             self.variables(&path, value);
         }
