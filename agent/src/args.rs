@@ -16,7 +16,7 @@ use crate::log::LogFormat;
 use crate::pin;
 use crate::restore_links::restore_links;
 use crate::runtime::HostContext;
-use crate::runtime::systemd::record;
+use crate::runtime::systemd::memory;
 use crate::setup::{self, EnrolArgs, SetupError};
 use crate::stop_apps::stop_apps;
 
@@ -85,18 +85,9 @@ pub enum Verb {
     /// Write the man page to stdout.
     #[command(hide = true)]
     Man,
-    /// Puts on record what systemd has started; its units run it.
+    /// Says by its exit status whether memory was short; a unit's last command where systemd cannot tell.
     #[command(hide = true)]
-    UnitStarted {
-        /// The application's run directory.
-        run: PathBuf,
-    },
-    /// Puts on record how it ended.
-    #[command(hide = true)]
-    UnitEnded {
-        /// The application's run directory.
-        run: PathBuf,
-    },
+    UnitMemory,
     /// The parent of one application; started by the agent.
     #[command(hide = true)]
     Shim {
@@ -158,8 +149,8 @@ impl Args {
                 page.render(&mut std::io::stdout())
                     .map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
             }
-            Verb::UnitStarted { run } => done(record::started(&run)),
-            Verb::UnitEnded { run } => done(record::ended(&run)),
+            Verb::UnitMemory if memory::was_short() => ExitCode::from(memory::SHORT),
+            Verb::UnitMemory => ExitCode::SUCCESS,
             Verb::Shim { order, detached, answer } => crate::shim::run(&order, detached, answer.as_deref()),
         }
     }

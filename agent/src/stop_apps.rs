@@ -9,7 +9,7 @@ use crate::held;
 use crate::hook;
 use crate::layout::Layout;
 use crate::runtime::process::parse_signal;
-use crate::runtime::{self, kill};
+use crate::runtime::{self, kill, systemd};
 use crate::runtime::{RuntimeError, Stopped};
 use crate::shim::order::{RunDir, Started};
 use windlass_proto::spec::Stop;
@@ -58,7 +58,12 @@ pub fn stop_apps(layout: &Layout) -> Result<usize, StopAppsError> {
                 .map_err(|source| StopAppsError::Stop { run: hook.0.clone(), source })?;
             kill::vanished(&started).await;
         }
-        let Some(started) = run.read_started() else { return Ok(Stopped::default()) };
+        // What systemd has started while no agent ran is on no record yet.
+        let started = match systemd::is_here() {
+            true => systemd::recorded(&run, &systemd::name(app)).await,
+            false => run.read_started(),
+        };
+        let Some(started) = started else { return Ok(Stopped::default()) };
         let Stop { signal, grace } = stop_of(layout, &started);
         let signal = parse_signal(&signal).unwrap_or(nix::sys::signal::Signal::SIGTERM);
         let stopped = runtime::end(&run, &started, signal, grace.std())

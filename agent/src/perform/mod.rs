@@ -219,7 +219,7 @@ impl Host {
                     spawn_blocking(move || held::verify(&host.layout, &to.app, &to.digest)).await??;
                 }
                 let launch = self.loaded(release).await?;
-                let started = self.runtimes.of(&launch.spec.runtime).find(&launch.run);
+                let started = self.runtimes.of(&launch.spec.runtime).find(&launch).await;
                 let told = |words| brief.teller.tell(words);
                 self.traffic.take_out(&self.context, &brief.app, &launch.run).await?;
                 failpoint::at(Barrier::DrainBegun);
@@ -236,7 +236,7 @@ impl Host {
             Effect::Stop { release } => {
                 let launch = self.loaded(release).await?;
                 let runtime = self.runtimes.of(&launch.spec.runtime);
-                let started = runtime.find(&launch.run);
+                let started = runtime.find(&launch).await;
                 let stop = runtime.stop(&launch);
                 let (stopped, cut) =
                     drain::counting_cuts(&self.context, &launch, started.as_ref(), stop).await;
@@ -256,7 +256,7 @@ impl Host {
             }
             Effect::Adopt { release } => {
                 let launch = self.loaded(release).await?;
-                Ok(Some(adopt(self.runtimes.of(&launch.spec.runtime), &launch, turn)))
+                Ok(Some(adopt(self.runtimes.of(&launch.spec.runtime), &launch, turn).await))
             }
             Effect::Smoke { release } => {
                 let launch = self.loaded(release).await?;
@@ -315,9 +315,15 @@ impl Host {
     }
 }
 
-fn adopt(runtime: &dyn crate::runtime::Runtime, launch: &Launch, turn: u64) -> Outcome {
+async fn adopt(runtime: &dyn crate::runtime::Runtime, launch: &Launch, turn: u64) -> Outcome {
     let is_static = !launch.spec.runtime.has_process();
-    let found = runtime.find(&launch.run).filter(|found| found.release.digest == launch.release.digest);
+    let found = runtime.find(launch).await.filter(|found| found.release.digest == launch.release.digest);
+    if found.is_some()
+        && let Err(error) = runtime.renew(launch).await
+    {
+        // It runs, and is made anew at its next start in any case.
+        tracing::warn!(app = %launch.release.app, error = chain(&error), "not renewed");
+    }
     if is_static || found.is_some() {
         let process = found.map(Box::new);
         return Outcome { process, ..Event::Done { turn, done: Done::Adopted }.into() };

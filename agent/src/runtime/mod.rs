@@ -101,7 +101,12 @@ pub trait Runtime: std::fmt::Debug + Send + Sync {
     async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError>;
 
     /// What runs of the application, whoever started it; also after the agent was killed.
-    fn find(&self, run: &RunDir) -> Option<Started>;
+    async fn find(&self, launch: &Launch) -> Option<Started>;
+
+    /// Makes what keeps a running release anew as this version of the agent makes it, without touching what runs.
+    async fn renew(&self, _: &Launch) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 }
 
 /// The runtimes of this host.
@@ -237,6 +242,9 @@ pub enum RuntimeError {
         /// The record.
         path: PathBuf,
     },
+    /// What runs in a unit is not known for sure.
+    #[error(transparent)]
+    Record(#[from] systemd::record::RecordError),
     /// Processes outlive SIGKILL.
     #[error("processes {pids:?} do not end although they were killed; they may hang in the kernel")]
     Unkillable {
@@ -273,7 +281,7 @@ impl RuntimeError {
             | Self::NotStarted { by_app: false, .. } => Fault::Host,
             Self::Variable(_) => Fault::App,
             Self::Systemd(error) if error.by_app() => Fault::App,
-            Self::Systemd(_) | Self::Unrecorded { .. } => Fault::Host,
+            Self::Systemd(_) | Self::Record(_) | Self::Unrecorded { .. } => Fault::Host,
             Self::UserRefused { .. } | Self::UnitRefused => Fault::Policy,
             Self::UserLookup(..) | Self::Shim(..) => Fault::Agent,
         }

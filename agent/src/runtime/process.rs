@@ -14,11 +14,11 @@ use tokio::time::{sleep, timeout};
 use windlass_proto::spec::Runtime as RuntimeSpec;
 
 use super::surroundings::{Prepared, Surroundings};
-use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill};
+use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill, systemd};
 use crate::failpoint::{self, Barrier};
 use crate::pidfd::PidFd;
 use crate::shim::log;
-use crate::shim::order::{self, Answer, Exited, Order, RunDir, Started};
+use crate::shim::order::{self, Answer, Exited, Keeper, Order, RunDir, Started};
 use crate::{clock, file, processes, sockets};
 
 /// How long the shim may take to start the application.
@@ -125,7 +125,7 @@ pub fn parse_signal(name: &str) -> Result<Signal, RuntimeError> {
 impl Runtime for ProcessRuntime {
     async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError> {
         unfinished(&launch.run).await;
-        if let Some(started) = self.find(&launch.run)
+        if let Some(started) = find(&launch.run)
             && started.release.digest == launch.release.digest
         {
             return Ok(Some(started));
@@ -154,8 +154,8 @@ impl Runtime for ProcessRuntime {
         kill::stop(&launch.run, &started, signal, launch.spec.stop.grace.std()).await
     }
 
-    fn find(&self, run: &RunDir) -> Option<Started> {
-        find(run)
+    async fn find(&self, launch: &Launch) -> Option<Started> {
+        find(&launch.run)
     }
 }
 
@@ -187,13 +187,15 @@ pub fn find(run: &RunDir) -> Option<Started> {
 /// Waits until the application has ended and tells how; `None` when nobody wrote that down, as when the shim was
 /// killed too. May be dropped at any time.
 pub async fn exited(run: &RunDir, started: &Started) -> Option<Exited> {
+    if let Keeper::Unit { name, .. } = &started.keeper {
+        return systemd::exited(run, started, name).await;
+    }
     wait_for_end(started).await;
     let record = async {
         loop {
             if let Some(exited) = run.read_exited(&started.mark) {
                 return Some(exited);
             }
-            // systemd writes it down after all that the unit left has ended.
             if started.shim().is_some_and(|shim| !shim.lives()) {
                 return run.read_exited(&started.mark);
             }
@@ -203,7 +205,7 @@ pub async fn exited(run: &RunDir, started: &Started) -> Option<Exited> {
     timeout(EXIT_RECORD, record).await.ok().flatten()
 }
 
-async fn wait_for_end(started: &Started) {
+pub(super) async fn wait_for_end(started: &Started) {
     let watched = PidFd::open(started.app.pid).ok().filter(|_| find_by_id(started));
     match watched {
         Some(process) if process.ended().await.is_ok() => {}

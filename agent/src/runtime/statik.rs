@@ -9,7 +9,7 @@ use windlass_proto::spec::Runtime as RuntimeSpec;
 use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data};
 use crate::command::{self, OneShot};
-use crate::shim::order::{RunDir, Started};
+use crate::shim::order::Started;
 
 /// Longest that a reload may take.
 const RELOAD_LIMIT: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl Runtime for StaticRuntime {
         Ok(Stopped::default())
     }
 
-    fn find(&self, _: &RunDir) -> Option<Started> {
+    async fn find(&self, _: &Launch) -> Option<Started> {
         None
     }
 }

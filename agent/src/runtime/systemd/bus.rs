@@ -22,9 +22,10 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
     default_service = "org.freedesktop.systemd1",
     default_path = "/org/freedesktop/systemd1"
 )]
-trait Systemd {
+pub(super) trait Systemd {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -94,6 +95,11 @@ impl BusError {
     pub const fn by_app(&self) -> bool {
         matches!(self, Self::Job { status: 1..=199 | 203, .. })
     }
+
+    /// Whether systemd knows no such unit.
+    pub(super) fn is_unknown_unit(&self) -> bool {
+        matches!(self, Self::Bus(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT)
+    }
 }
 
 /// What is done with a unit.
@@ -119,13 +125,20 @@ pub async fn start(unit: &str, within: Duration) -> Result<(), BusError> {
     finished(&connection, &manager, Verb::Start, unit, result).await
 }
 
+/// Has systemd read its units again, which leaves what runs as it is.
+pub async fn reload(unit: &str) -> Result<(), BusError> {
+    let connection = Connection::system().await?;
+    let manager = SystemdProxy::new(&connection).await?;
+    answered(unit, ANSWER_DEADLINE, manager.reload()).await
+}
+
 /// Stops a unit, which takes as long as its grace time; one that systemd does not know is stopped.
 pub async fn stop(unit: &str, grace: Duration) -> Result<(), BusError> {
     let connection = Connection::system().await?;
     let manager = SystemdProxy::new(&connection).await?;
     let stopping = job(&manager, async || manager.stop_unit(unit, "replace").await);
     match answered(unit, grace + STOP_MARGIN, stopping).await {
-        Err(BusError::Bus(zbus::Error::MethodError(name, ..))) if name.as_str() == NO_SUCH_UNIT => Ok(()),
+        Err(error) if error.is_unknown_unit() => Ok(()),
         result => finished(&connection, &manager, Verb::Stop, unit, result?).await,
     }
 }

@@ -2,14 +2,18 @@
 //! the host boots, with neither agent nor coordinator.
 //!
 //! The unit lies in /run/systemd/system, as `current` lies in /run: a reboot forgets what was on trial, and
-//! `windlass-agent restore-links` writes the confirmed release's. systemd itself has what was started and how it ended
-//! written down by hidden verbs of the agent, so that both are on record also while no agent runs.
+//! `windlass-agent restore-links` writes the confirmed release's. What was started and how it ended is systemd's own word, over
+//! D-Bus and in the journal, so that both are known also of what happened while no agent ran. Nothing of the agent's
+//! runs in the unit as root: all that runs there has the environment that the release's author chose.
 //!
-//! * [`mod@unit`]: the unit's text. [`bus`]: jobs over D-Bus. [`record`]: the hidden verbs. [`journal`]: what a unit wrote.
+//! * [`mod@unit`]: the unit's text. [`bus`]: jobs over D-Bus. [`seen`]: what systemd knows of a unit. [`record`]: that put on
+//!   record. [`journal`]: what a unit wrote. [`memory`]: what systemd cannot tell.
 
 pub mod bus;
 pub mod journal;
+pub mod memory;
 pub mod record;
+pub mod seen;
 pub mod unit;
 
 use std::path::{Path, PathBuf};
@@ -20,11 +24,13 @@ use tokio::time::sleep;
 use windlass_proto::id::AppName;
 use windlass_proto::spec::Runtime as RuntimeSpec;
 
+use self::seen::Hold;
 use self::unit::{Maker, Unit};
 use super::surroundings::{Prepared, Surroundings};
 use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill, process};
 use crate::file::{self, FileError};
-use crate::shim::order::{Keeper, Order, RunDir, Started};
+use crate::perform::chain;
+use crate::shim::order::{Exited, Keeper, Order, RunDir, Started};
 
 /// Where units lie that the next boot shall not see.
 const UNITS: &str = "/run/systemd/system";
@@ -35,7 +41,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Before the grace time is over and systemd kills what is left: when that is counted.
 const COUNT_BEFORE: Duration = Duration::from_millis(20);
 
-/// How long the record of an end may take.
+/// How long systemd may take to end what the main process left, before its end is put on record.
 const EXIT_RECORD: Duration = Duration::from_secs(2);
 
 /// The unit of an application.
@@ -62,8 +68,9 @@ impl SystemdRuntime {
     }
 
     /// Writes a release's unit and all that it reads. systemd does not know of it before it reloads. What is written
-    /// already as it should be is left alone, so that a disk that cannot be written does not matter then.
-    pub fn write(&self, launch: &Launch) -> Result<Order, RuntimeError> {
+    /// already as it should be is left alone, so that a disk that cannot be written does not matter then. Says whether
+    /// the unit has changed.
+    pub fn write(&self, launch: &Launch) -> Result<bool, RuntimeError> {
         let RuntimeSpec::Systemd { command, unit: own, resources, .. } = &launch.spec.runtime else {
             return Err(RuntimeError::NoCommand);
         };
@@ -90,7 +97,7 @@ impl SystemdRuntime {
         file::make_dir(&launch.run.0)?;
         data::prepare(&launch.data, order.user)?;
         let maker = Maker {
-            agent: &self.program,
+            looks: memory::must_be_looked_at().then_some(&self.program),
             run: &launch.run.0,
             stop: &launch.spec.stop,
             cpu_quota: limits.cpu_quota,
@@ -103,34 +110,30 @@ impl SystemdRuntime {
             Some(_) => unit::own(read(&order.program)?, &maker),
         };
         let path = Path::new(UNITS).join(&name);
-        keep(&path, file.as_bytes(), 0o644)?;
+        let changed = keep(&path, file.as_bytes(), 0o644)?;
         let beside = Path::new(UNITS).join(format!("{name}.d"));
         match more {
             Some(more) => {
                 file::make_dir(&beside)?;
-                keep(&beside.join("windlass.conf"), more.as_bytes(), 0o644)?;
+                Ok(keep(&beside.join("windlass.conf"), more.as_bytes(), 0o644)? || changed)
             }
             // Of a former release's own unit.
             None => match std::fs::remove_dir_all(&beside) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(file::at("remove", &beside)(error).into());
+                    Err(file::at("remove", &beside)(error).into())
                 }
-                _ => {}
+                removed => Ok(removed.is_ok() || changed),
             },
         }
-        Ok(order)
-    }
-
-    fn find(&self, launch: &Launch) -> Option<Started> {
-        process::find(&launch.run).filter(|started| started.release.digest == launch.release.digest)
     }
 }
 
-fn keep(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+/// Writes a file unless it is as it should be; says whether it did.
+fn keep(path: &Path, content: &[u8], mode: u32) -> Result<bool, FileError> {
     if std::fs::read(path).is_ok_and(|there| there == content) {
-        return Ok(());
+        return Ok(false);
     }
-    file::replace(path, content, mode)
+    file::replace(path, content, mode).map(|()| true)
 }
 
 fn read(path: &Path) -> Result<String, RuntimeError> {
@@ -141,15 +144,29 @@ fn read(path: &Path) -> Result<String, RuntimeError> {
 #[async_trait]
 impl Runtime for SystemdRuntime {
     async fn start(&self, launch: &Launch) -> Result<Option<Started>, RuntimeError> {
-        if let Some(started) = self.find(launch) {
+        let name = name(&launch.release.app);
+        let of_release = |started: &Started| started.release.digest == launch.release.digest;
+        // While it is not known what runs, nothing is written that would tell whose it is.
+        let running = match refresh(&launch.run, &name).await {
+            Err(RuntimeError::Record(error)) => {
+                tracing::warn!(unit = name, error = chain(&error), "stopped, for nobody can say what runs");
+                bus::stop(&name, launch.spec.stop.grace.std()).await?;
+                None
+            }
+            known => known?.filter(|started| started.app.lives()),
+        };
+        if let Some(started) = running.filter(of_release) {
             return Ok(Some(started));
         }
         end_remainder(&launch.run).await?;
         process::check_ports(&self.host, launch)?;
         self.write(launch)?;
-        let name = name(&launch.release.app);
         bus::start(&name, START_DEADLINE).await?;
-        match launch.run.read_started().filter(|started| started.release.digest == launch.release.digest) {
+        let known = refresh(&launch.run, &name).await.unwrap_or_else(|error| {
+            tracing::error!(unit = name, error = chain(&error), "what was started cannot be put on record");
+            None
+        });
+        match known.filter(of_release) {
             Some(started) => {
                 tracing::info!(app = %started.release.app, version = %started.release.version, unit = name,
                     pid = started.app.pid, "application started");
@@ -164,20 +181,63 @@ impl Runtime for SystemdRuntime {
     }
 
     async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError> {
-        match launch.run.read_started() {
-            Some(started) => {
-                stop(&launch.run, &started, &name(&launch.release.app), launch.spec.stop.grace.std()).await
-            }
-            None => bus::stop(&name(&launch.release.app), launch.spec.stop.grace.std())
-                .await
-                .map(|()| Stopped::default())
-                .map_err(Into::into),
+        let (unit, grace) = (name(&launch.release.app), launch.spec.stop.grace.std());
+        match recorded(&launch.run, &unit).await {
+            Some(started) => stop(&launch.run, &started, &unit, grace).await,
+            None => bus::stop(&unit, grace).await.map(|()| Stopped::default()).map_err(Into::into),
         }
     }
 
-    fn find(&self, run: &RunDir) -> Option<Started> {
-        process::find(run)
+    async fn find(&self, launch: &Launch) -> Option<Started> {
+        match process::find(&launch.run) {
+            Some(started) => Some(started),
+            None => recorded(&launch.run, &name(&launch.release.app)).await.filter(|it| it.app.lives()),
+        }
     }
+
+    async fn renew(&self, launch: &Launch) -> Result<(), RuntimeError> {
+        if self.write(launch)? {
+            bus::reload(&name(&launch.release.app)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts on record what systemd knows of an application's unit: how its last start ended, and its newest one, whoever made it.
+/// `None` where there was none.
+pub async fn refresh(run: &RunDir, unit: &str) -> Result<Option<Started>, RuntimeError> {
+    let held = Hold::of(unit).await?;
+    let known = run.read_started().filter(|known| matches!(known.keeper, Keeper::Unit { .. }));
+    if let Some(known) = known.filter(|known| !known.app.lives()) {
+        record::ended(run, &known, Some(&held), Duration::ZERO).await;
+    }
+    let Some(seen) = held.look().await? else { return Ok(None) };
+    Ok(Some(record::started(run, unit, &seen)?))
+}
+
+/// The same where what is on record is better than nothing.
+pub async fn recorded(run: &RunDir, unit: &str) -> Option<Started> {
+    match refresh(run, unit).await {
+        Ok(Some(started)) => Some(started),
+        Ok(None) => run.read_started(),
+        Err(error) => {
+            tracing::warn!(unit, error = chain(&error), "systemd is not heard, the record is believed");
+            run.read_started()
+        }
+    }
+}
+
+/// Waits until a unit's main process has ended, and tells how; `None` where nobody knows. May be dropped at any time.
+pub async fn exited(run: &RunDir, started: &Started, unit: &str) -> Option<Exited> {
+    // From now on, for systemd forgets at once what ended well.
+    let held = Hold::of(unit).await.ok();
+    process::wait_for_end(started).await;
+    let held = match held {
+        Some(held) if held.look().await.is_ok() => Some(held),
+        // The bus was restarted meanwhile.
+        _ => Hold::of(unit).await.ok(),
+    };
+    record::ended(run, started, held.as_ref(), EXIT_RECORD).await
 }
 
 /// How often systemd has started an application again by itself, where it is systemd that keeps it.
@@ -194,6 +254,7 @@ pub async fn stop(
     grace: Duration,
 ) -> Result<Stopped, RuntimeError> {
     let ran = !kill::members(started).is_empty();
+    let held = Hold::of(unit).await.ok();
     let killed = async {
         sleep(grace.saturating_sub(COUNT_BEFORE)).await;
         kill::members(started).len()
@@ -215,16 +276,8 @@ pub async fn stop(
     if !left.is_empty() {
         return Err(RuntimeError::Unkillable { pids: left.iter().map(|p| p.id.pid).collect() });
     }
-    let exit = async {
-        loop {
-            if let Some(exited) = run.read_exited(&started.mark) {
-                return exited;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let exit =
-        if ran { tokio::time::timeout(EXIT_RECORD, exit).await.ok() } else { run.read_exited(&started.mark) };
+    let within = if ran { EXIT_RECORD } else { Duration::ZERO };
+    let exit = record::ended(run, started, held.as_ref(), within).await;
     if ran {
         tracing::info!(app = %started.release.app, unit, pid = started.app.pid, killed = count, "stopped");
     }

@@ -1,116 +1,181 @@
-//! The hidden verbs `unit-started` and `unit-ended`, which systemd runs with every start and end of an application's unit,
-//! whoever asked for it: they write down what the shim writes down of a process.
+//! What systemd has started and how it ended, put on record as the shim does of a process: by the agent, from what systemd
+//! tells it. Nothing of it comes from the unit, so that no application and no author chooses what is attested.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep};
 
+use super::journal;
+use super::seen::{Course, End, Hold, Seen, Status};
 use crate::clock;
 use crate::file::{self, FileError};
 use crate::processes::ProcessId;
 use crate::shim::order::{self, Exited, Keeper, Order, RunDir, Started};
 
-/// Why nothing was written down.
+/// Between two looks at a unit that is being ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why nothing was put on record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A variable that systemd sets.
-    #[error("{0} is not set; systemd runs this verb, from a unit that the agent has written")]
-    Variable(&'static str),
     /// The order.
     #[error("{} does not say what was started", .0.display())]
     NoOrder(PathBuf),
-    /// The process ended before it could be looked at.
-    #[error("process {0} has ended already")]
-    Gone(u32),
+    /// A process that is not of the unit.
+    #[error("systemd names process {pid} as that of {unit}, but it is not in its control group")]
+    Stranger {
+        /// The process.
+        pid: u32,
+        /// The unit.
+        unit: String,
+    },
     /// The kernel does not say which boot this is.
     #[error("cannot read the boot id from /proc")]
     BootId(#[source] std::io::Error),
     /// A file of the run directory.
-    #[error("cannot write down what was started or how it ended")]
+    #[error("cannot write down what was started")]
     File(#[from] FileError),
 }
 
-/// What systemd tells, see systemd.exec(5), "Environment variables in spawned processes".
-fn variable(name: &'static str) -> Result<String, RecordError> {
-    std::env::var(name).map_err(|_| RecordError::Variable(name))
-}
-
-/// Writes `started.json`.
-pub fn started(run: &Path) -> Result<(), RecordError> {
-    let run = RunDir(run.to_owned());
-    let (mark, pid) = (variable("INVOCATION_ID")?, variable("MAINPID")?);
-    let pid: u32 = pid.parse().map_err(|_| RecordError::Variable("MAINPID"))?;
+/// Writes `started.json`, unless it is of this start already.
+pub fn started(run: &RunDir, unit: &str, seen: &Seen) -> Result<Started, RecordError> {
+    if let Some(known) = run.read_started().filter(|it| it.mark == seen.invocation && it.app.pid == seen.pid)
+    {
+        return Ok(known);
+    }
     let order: Order = order::read(&run.order())?.ok_or_else(|| RecordError::NoOrder(run.order()))?;
-    let app = ProcessId::of(pid).ok_or(RecordError::Gone(pid))?;
-    let cgroup = app.cgroup().ok_or(RecordError::Gone(pid))?;
+    let app = match ProcessId::of(seen.pid).filter(|_| seen.state == Course::Runs) {
+        Some(app) if app.cgroup().is_none_or(|of| is_within(&of, &seen.cgroup)) => app,
+        Some(app) => return Err(RecordError::Stranger { pid: app.pid, unit: unit.to_owned() }),
+        // It has ended already: no process has begun at the boot itself, so this one is nobody's.
+        None => ProcessId { pid: seen.pid, start: 0 },
+    };
     let started = Started {
-        keeper: Keeper::Unit { name: super::name(&order.release.app), cgroup },
+        keeper: Keeper::Unit { name: unit.to_owned(), cgroup: seen.cgroup.clone() },
         app,
         boot_id: clock::boot_id().map_err(RecordError::BootId)?,
         release: order.release,
-        mark,
+        mark: seen.invocation.clone(),
         program: order.program,
         args: order.args,
         dir: order.dir,
         log: None,
-        at: clock::wall(),
+        at: seen.at,
     };
     let content = serde_json::to_vec_pretty(&started).unwrap_or_default();
-    Ok(file::replace(&run.started(), &content, 0o640)?)
+    file::replace(&run.started(), &content, 0o640)?;
+    Ok(started)
 }
 
-/// Writes `exit.json`.
-pub fn ended(run: &Path) -> Result<(), RecordError> {
-    let run = RunDir(run.to_owned());
-    let (mark, result) = (variable("INVOCATION_ID")?, variable("SERVICE_RESULT")?);
-    // Not set where the program was never run.
-    let (how, status) =
-        (variable("EXIT_CODE").unwrap_or_default(), variable("EXIT_STATUS").unwrap_or_default());
-    let exited = exited(mark, &result, &how, &status, memory_was_short());
-    Ok(file::replace(&run.exited(), &serde_json::to_vec(&exited).unwrap_or_default(), 0o640)?)
+fn is_within(cgroup: &str, of: &str) -> bool {
+    cgroup.strip_prefix(of).is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
-fn exited(mark: String, result: &str, how: &str, status: &str, memory_was_short: bool) -> Exited {
-    let is_signal = matches!(how, "killed" | "dumped");
-    let signal = is_signal.then(|| Signal::from_str(&format!("SIG{status}")).ok()).flatten();
-    Exited {
-        mark,
-        code: if how == "exited" { status.parse().ok() } else { None },
-        signal: signal.map(|signal| signal as i32),
-        out_of_memory: result == "oom-kill" || (signal == Some(Signal::SIGKILL) && memory_was_short),
-        at: clock::wall(),
-        output: None,
+/// Writes `exit.json` of a start whose main process has ended, when systemd has ended all that it left, or `within` is over;
+/// `None` where nobody knows how.
+pub async fn ended(run: &RunDir, started: &Started, held: Option<&Hold>, within: Duration) -> Option<Exited> {
+    if let Some(known) = run.read_exited(&started.mark) {
+        return Some(known);
     }
+    let deadline = Instant::now() + within;
+    let end = loop {
+        let seen = match held {
+            Some(held) => held.look().await.ok().flatten(),
+            None => None,
+        };
+        let late = Instant::now() >= deadline;
+        match seen.filter(|seen| seen.invocation == started.mark).map(|seen| seen.state) {
+            Some(Course::Ended(end)) => break Some(end),
+            Some(Course::Ending(end)) if late => break Some(end),
+            Some(_) if !late => {}
+            Some(_) => break None,
+            // It is forgotten, or started anew since.
+            None => break journalled(&started.mark).await,
+        }
+        sleep(LOOK).await;
+    };
+    let exited = exited(started.mark.clone(), &end?);
+    // With a full disk it is told all the same, only not kept.
+    let _ = file::replace(&run.exited(), &serde_json::to_vec(&exited).unwrap_or_default(), 0o640);
+    Some(exited)
 }
 
-/// Whether the kernel has ended a process of this control group for want of memory. systemd tells of that itself, but only
-/// with control groups of version 2.
-fn memory_was_short() -> bool {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = groups.lines().find_map(|line| line.split_once(":memory:"));
-    let Some((_, own)) = own else { return false };
-    let control = format!("/sys/fs/cgroup/memory{own}/memory.oom_control");
-    let text = std::fs::read_to_string(control).unwrap_or_default();
-    text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+async fn journalled(invocation: &str) -> Option<End> {
+    let invocation = invocation.to_owned();
+    tokio::task::spawn_blocking(move || journal::end_of(&invocation)).await.ok().flatten()
+}
+
+fn exited(mark: String, end: &End) -> Exited {
+    const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+    let (code, signal) = match end.status {
+        Status::Exited(code) => (Some(code), None),
+        Status::Killed(signal) => (None, Some(signal)),
+    };
+    let out_of_memory = end.memory_was_short && signal == Some(SIGKILL);
+    Exited { mark, code, signal, out_of_memory, at: clock::wall(), output: None }
 }
 
 #[cfg(test)]
 mod tests {
+    use windlass_proto::time::Timestamp;
+
     use super::*;
 
     #[test]
-    fn ends_are_read_as_systemd_tells_them() {
-        let end = |result, how, status, short| {
-            let exited = exited("m".into(), result, how, status, short);
+    fn ends_become_records() {
+        let end = |status, memory_was_short| {
+            let exited = exited("m".into(), &End { status, memory_was_short });
             (exited.code, exited.signal, exited.out_of_memory)
         };
-        assert_eq!(end("success", "exited", "0", false), (Some(0), None, false));
-        assert_eq!(end("exit-code", "exited", "3", true), (Some(3), None, false));
-        assert_eq!(end("signal", "killed", "SEGV", false), (None, Some(11), false));
-        assert_eq!(end("core-dump", "dumped", "ABRT", false), (None, Some(6), false));
-        assert_eq!(end("oom-kill", "killed", "KILL", false), (None, Some(9), true));
-        assert_eq!(end("signal", "killed", "KILL", true), (None, Some(9), true));
-        assert_eq!(end("resources", "", "", false), (None, None, false));
+        assert_eq!(end(Status::Exited(0), false), (Some(0), None, false));
+        assert_eq!(end(Status::Exited(3), true), (Some(3), None, false));
+        assert_eq!(end(Status::Killed(11), true), (None, Some(11), false));
+        assert_eq!(end(Status::Killed(9), false), (None, Some(9), false));
+        assert_eq!(end(Status::Killed(9), true), (None, Some(9), true));
+    }
+
+    #[test]
+    fn a_process_of_another_unit_is_not_put_on_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir(dir.path().to_owned());
+        let own = ProcessId::of(std::process::id()).unwrap();
+        let cgroup = own.cgroup().unwrap();
+        let seen = |invocation: &str, cgroup: &str| Seen {
+            invocation: invocation.into(),
+            pid: own.pid,
+            cgroup: cgroup.into(),
+            at: Timestamp(7),
+            state: Course::Runs,
+        };
+        assert!(matches!(started(&run, "u", &seen("a", &cgroup)), Err(RecordError::NoOrder(_))));
+        let order = Order {
+            release: windlass_proto::release::ReleaseRef {
+                app: "shop".parse().unwrap(),
+                version: "1.0".parse().unwrap(),
+                digest: windlass_proto::digest::Digest::of(b"x"),
+                counter: 1,
+            },
+            mark: String::new(),
+            program: "/bin/true".into(),
+            args: vec![],
+            dir: "/".into(),
+            env: Default::default(),
+            user: None,
+            memory_max: None,
+            open_files: None,
+            log: None,
+        };
+        std::fs::write(run.order(), serde_json::to_vec(&order).unwrap()).unwrap();
+        let foreign = started(&run, "u", &seen("a", &format!("{cgroup}-else"))).unwrap_err();
+        assert!(matches!(foreign, RecordError::Stranger { .. }), "{foreign}");
+        assert_eq!(run.read_started(), None);
+        let known = started(&run, "u", &seen("a", &cgroup)).unwrap();
+        assert_eq!((known.app, known.at, known.mark.as_str()), (own, Timestamp(7), "a"));
+        let ended = Seen {
+            state: Course::Ended(End { status: Status::Exited(1), memory_was_short: false }),
+            ..seen("b", "")
+        };
+        assert!(!started(&run, "u", &ended).unwrap().app.lives(), "the pid may be anybody's by now");
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use windlass_proto::spec::{CpuQuota, Stop};
 
+use super::memory::VERB;
 use crate::shim::order::Order;
 
 /// Most bytes of a unit that a bundle brings.
@@ -14,8 +15,8 @@ pub const OWN_BYTES: u64 = 64 * 1024;
 /// What a unit must know besides what it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Maker<'a> {
-    /// The agent's program.
-    pub agent: &'a Path,
+    /// The agent's program, where memory must be looked at: see [`super::memory`].
+    pub looks: Option<&'a Path>,
     /// The application's run directory.
     pub run: &'a Path,
     /// How it is stopped.
@@ -94,10 +95,10 @@ fn needs(maker: &Maker<'_>) -> String {
     let path = |path: &Path| escape_specifiers(&path.to_string_lossy());
     line(&mut text, "EnvironmentFile", &path(&maker.run.join("environment")));
     line(&mut text, "TimeoutStopSec", &format!("{}ms", maker.stop.grace.0));
-    // On record whoever starts it. As root, and an application does not fail with its record.
-    for (key, verb) in [("ExecStartPost", "unit-started"), ("ExecStopPost", "unit-ended")] {
-        let (agent, run) = (quote(&maker.agent.to_string_lossy()), quote(&maker.run.to_string_lossy()));
-        line(&mut text, key, &format!("-+{agent} {verb} {run}"));
+    // Every command of a unit gets the application's environment, which decides what a program loads: so none of the agent's
+    // may run as root here.
+    if let Some(agent) = maker.looks {
+        line(&mut text, "ExecStopPost", &format!("-:{} {VERB}", quote(&agent.to_string_lossy())));
     }
     text
 }
@@ -182,7 +183,7 @@ mod tests {
     fn a_unit_says_all_that_the_spec_says() {
         let stop = Stop { signal: "INT".into(), grace: Span::secs(7) };
         let maker = Maker {
-            agent: Path::new("/usr/bin/windlass-agent"),
+            looks: Some(Path::new("/usr/bin/windlass-agent")),
             run: Path::new("/run/windlass/shop"),
             stop: &stop,
             cpu_quota: Some(CpuQuota(150)),
@@ -198,13 +199,21 @@ mod tests {
             "KillSignal=SIGINT",
             "TimeoutStopSec=7000ms",
             "EnvironmentFile=/run/windlass/shop/environment",
-            r#"ExecStartPost=-+"/usr/bin/windlass-agent" unit-started "/run/windlass/shop""#,
+            r#"ExecStopPost=-:"/usr/bin/windlass-agent" unit-memory"#,
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing:\n{text}");
         }
         let own = own("[Service]\nExecStart=/bin/true\n".into(), &maker);
         assert_eq!(own.file, "[Service]\nExecStart=/bin/true\n");
-        assert!(own.more.unwrap().contains("unit-ended"));
+        let more = own.more.unwrap();
+        assert!(more.contains("unit-memory"), "{more}");
+        // Whatever is run by `+` or `!` would be run as root, in an environment that the author chose.
+        for line in text.lines().chain(more.lines()).filter(|line| line.starts_with("Exec")) {
+            let (_, command) = line.split_once('=').unwrap();
+            assert!(!command.split('"').next().unwrap().contains(['+', '!']), "{line}");
+        }
+        let plain = needs(&Maker { looks: None, ..maker });
+        assert!(!plain.contains("Exec"), "{plain}");
     }
 
     #[test]

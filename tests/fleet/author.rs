@@ -1,0 +1,94 @@
+//! What the author of a release, and an application that somebody broke into, can do on a host that does not allow root.
+
+use std::process::Command;
+use std::time::Duration;
+
+use windlass_tests::app::App;
+use windlass_tests::hosts;
+use windlass_tests::http::get;
+use windlass_tests::run::run;
+use windlass_tests::wait::until;
+
+const UNIT: &str = "windlass-app-web.service";
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Says who has loaded it: root where only root may write, the application in its own directory.
+const LIBRARY: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+__attribute__((constructor)) static void loaded(void) {
+    const char *data = getenv("WINDLASS_DATA");
+    close(open("/root/owned", O_CREAT | O_WRONLY, 0600));
+    if (data && chdir(data) == 0)
+        close(open("loaded", O_CREAT | O_WRONLY, 0600));
+}
+"#;
+
+#[test]
+fn an_author_is_not_root() {
+    let Some(fleet) = hosts::new().hosts(1).up() else { return };
+    let host = fleet.host(1);
+    let pid = || host.unit(UNIT, "MainPID");
+    let nobody_is_root = |when: &str| {
+        assert_ne!(host.exec(&["test", "-e", "/root/owned"]).code, 0, "the author is root {when}");
+    };
+
+    let mut app = App::on_hosts("web", 8080, "systemd");
+    let source = app.dir().join("library.c");
+    std::fs::write(&source, LIBRARY).unwrap();
+    let library = app.dir().join("files/library.so");
+    let mut compiler = Command::new("cc");
+    run(compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source)).expect(0);
+    // Hooks and checks are the application's too.
+    app.script("prepare", "exit 0");
+    app.release = "  hooks:\n    after_install: [ { run: [prepare] } ]\n  smoke: [ { exec: { command: [prepare] } } ]\n".into();
+    let plain = app.runtime.clone();
+    app.runtime +=
+        "    env: { LD_PRELOAD: \"{release.dir}/library.so\", LD_LIBRARY_PATH: \"{data.dir}/lib\" }\n";
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    host.exec(&["test", "-e", "/var/lib/windlass/apps/web/data/loaded"]).expect(0);
+    nobody_is_root("at the start");
+    for command in ["ExecStartPre", "ExecStartPost", "ExecStop"] {
+        assert_eq!(host.unit(UNIT, command), "", "nothing but the application runs in its unit");
+    }
+
+    // What runs is known all the same, also when systemd has started it again without an agent.
+    let attested = |pid: &str| {
+        until(&format!("process {pid} is attested"), LIMIT, || {
+            let row = fleet.versions("web").remove("host-1")?;
+            (row["attested"]["ok"] == true && row["attested"]["pid"].as_u64() == pid.parse().ok())
+                .then_some(())
+        });
+    };
+    attested(&pid());
+    host.exec(&["systemctl", "stop", "windlass-agent"]).expect(0);
+    let before = pid();
+    host.exec(&["kill", "-KILL", &before]).expect(0);
+    until("systemd starts it again", LIMIT, || {
+        (pid() != before && get(&host.address, 8080, "/")?.member("version")? == "1.0").then_some(())
+    });
+    host.exec(&["systemctl", "start", "windlass-agent"]).expect(0);
+    attested(&pid());
+    nobody_is_root("when it is started again");
+
+    // How it ended is known, too; and nothing that it leaves behind makes anybody root on the way back.
+    let why = |version: &str| {
+        let failed = fleet.deploy(&app.configured(&format!("version={version}\ndie_after_ms=1\n")), version);
+        assert_eq!(failed.code, 3, "{}", failed.stderr);
+        fleet.json(&["why", "host-1"]).to_string()
+    };
+    let told = why("2.0");
+    assert!(told.contains("exit code 7"), "{told}");
+    assert_eq!(get(&host.address, 8080, "/").unwrap().member("version").unwrap(), "1.0");
+    nobody_is_root("when it is stopped and goes back");
+
+    // What systemd and the agent say of a unit cannot be said by its author.
+    for name in ["MAINPID", "INVOCATION_ID", "NOTIFY_SOCKET", "WINDLASS_START"] {
+        app.runtime = format!("{plain}    env: {{ {name}: \"1\" }}\n");
+        let refused = fleet.deploy(&app.version("3.0"), "3.0");
+        assert_ne!(refused.code, 0);
+        assert!(refused.stderr.contains(&format!("{name}: is set by")), "{}", refused.stderr);
+    }
+}
