@@ -20,9 +20,10 @@ const LIBRARY: &str = r#"
 
 __attribute__((constructor)) static void loaded(void) {
     const char *data = getenv("WINDLASS_DATA");
+    int dir = open(data ? data : "/", O_RDONLY | O_DIRECTORY);
     close(open("/root/owned", O_CREAT | O_WRONLY, 0600));
-    if (data && chdir(data) == 0)
-        close(open("loaded", O_CREAT | O_WRONLY, 0600));
+    close(openat(dir, "loaded", O_CREAT | O_WRONLY, 0600));
+    close(dir);
 }
 "#;
 
@@ -43,7 +44,7 @@ fn an_author_is_not_root() {
     run(compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source)).expect(0);
     // Hooks and checks are the application's too.
     app.script("prepare", "exit 0");
-    app.release = "  hooks:\n    after_install: [ { run: [prepare] } ]\n  smoke: [ { exec: { command: [prepare] } } ]\n".into();
+    app.release = "  hooks:\n    after_install: [ { run: [prepare], timeout: 5s } ]\n  smoke: [ { exec: { command: [prepare] } } ]\n".into();
     let plain = app.runtime.clone();
     app.runtime +=
         "    env: { LD_PRELOAD: \"{release.dir}/library.so\", LD_LIBRARY_PATH: \"{data.dir}/lib\" }\n";

@@ -38,6 +38,10 @@ pub fn members(started: &Started) -> Vec<Stat> {
 }
 
 fn within(cgroup: &str) -> Vec<Stat> {
+    // Of a unit that is gone systemd names none, and all that lives is within the root.
+    if cgroup.trim_matches('/').is_empty() {
+        return Vec::new();
+    }
     let is_within = |p: &Stat| {
         let of = p.id.cgroup();
         of.as_deref()

@@ -69,7 +69,7 @@ pub fn started(run: &RunDir, unit: &str, seen: &Seen) -> Result<Started, RecordE
 }
 
 fn is_within(cgroup: &str, of: &str) -> bool {
-    cgroup.strip_prefix(of).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    !of.is_empty() && cgroup.strip_prefix(of).is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
 /// Writes `exit.json` of a start whose main process has ended, when systemd has ended all that it left, or `within` is over;
@@ -176,6 +176,12 @@ mod tests {
             state: Course::Ended(End { status: Status::Exited(1), memory_was_short: false }),
             ..seen("b", "")
         };
-        assert!(!started(&run, "u", &ended).unwrap().app.lives(), "the pid may be anybody's by now");
+        let gone = started(&run, "u", &ended).unwrap();
+        assert!(!gone.app.lives(), "the pid may be anybody's by now");
+        assert_eq!(
+            crate::runtime::kill::members(&gone),
+            vec![],
+            "without a control group it is not all that lives"
+        );
     }
 }
