@@ -1,7 +1,8 @@
 //! Where everything lies on a host: the one place that knows the names of the state directory.
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use windlass_proto::digest::Digest;
@@ -25,7 +26,7 @@ pub struct CreateError {
 }
 
 /// Only the agent's user may look inside.
-const PRIVATE: u32 = 0o700;
+pub(crate) const PRIVATE: u32 = 0o700;
 /// Apps run as other users and must reach their files.
 const SHARED: u32 = 0o755;
 
@@ -43,6 +44,7 @@ impl Layout {
         for private in [self.identity(), self.chunks(), self.staging(), self.trash(), self.evidence()] {
             make(&private, PRIVATE)?;
         }
+        keep_private(&self.store(), PRIVATE);
         Ok(())
     }
 
@@ -170,6 +172,19 @@ impl Layout {
 pub const TREE: &str = "tree";
 /// Name of the file with a release's signed envelope.
 pub const ENVELOPE: &str = "envelope.json";
+/// Mode of that file: values of the app's environment are in it.
+pub const ENVELOPE_MODE: u32 = 0o400;
+
+/// Takes what only the agent has to read from everybody else, where an earlier version made it; what cannot be is told.
+pub(crate) fn keep_private(path: &Path, mode: u32) {
+    let Ok(metadata) = std::fs::metadata(path) else { return };
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return;
+    }
+    if let Err(error) = std::fs::set_permissions(path, Permissions::from_mode(mode)) {
+        tracing::warn!(path = %path.display(), %error, "others can read this");
+    }
+}
 
 fn make(path: &Path, mode: u32) -> Result<(), CreateError> {
     std::fs::DirBuilder::new()
@@ -181,8 +196,6 @@ fn make(path: &Path, mode: u32) -> Result<(), CreateError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -198,5 +211,9 @@ mod tests {
         assert_eq!(mode(layout.identity()), 0o700);
         assert_eq!(mode(layout.releases(&app)), 0o755);
         assert!(layout.current(&app).ends_with("run/shop/current"));
+        std::fs::create_dir(layout.store()).unwrap();
+        std::fs::set_permissions(layout.store(), Permissions::from_mode(0o755)).unwrap();
+        layout.create().unwrap();
+        assert_eq!(mode(layout.store()), 0o700, "made by an earlier version");
     }
 }

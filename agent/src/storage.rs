@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::journal::{Damage, Journal, JournalError, Recovered};
-use crate::layout::{CreateError, Layout};
+use crate::layout::{CreateError, ENVELOPE_MODE, Layout, keep_private};
 use crate::retain;
 use crate::staging::remains;
 use crate::store::{self, Health, Opened};
@@ -62,6 +62,11 @@ pub fn open(layout: &Layout, now: SystemTime) -> Result<Storage, StorageError> {
     retain::empty_trash(layout);
     if let Err(error) = ballast::set_aside(layout) {
         tracing::warn!(%error, "no room set aside for a full disk");
+    }
+    for app in held::apps(layout) {
+        for digest in held::digests(layout, &app) {
+            keep_private(&layout.envelope(&app, &digest), ENVELOPE_MODE);
+        }
     }
     let store = store::open(layout, &held::scan(layout));
     let safe_mode = safe_mode(layout, recovered.damage.as_ref());

@@ -118,7 +118,7 @@ pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result
     if !policy.allows_app(&signed.app) {
         return Err(Refusal::App { app: signed.app });
     }
-    check::sound(&verified.manifest().release)
+    check::sound(&signed.app, &verified.manifest().release)
         .map_err(|source| Refusal::Spec { release: Box::new(signed), source })?;
     check_user(verified.manifest(), policy)
 }

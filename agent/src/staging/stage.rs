@@ -22,7 +22,7 @@ use crate::config::HostPolicy;
 use crate::durable;
 use crate::failpoint::{self, Barrier};
 use crate::held::{self, HeldError};
-use crate::layout::{ENVELOPE, Layout, TREE};
+use crate::layout::{ENVELOPE, ENVELOPE_MODE, Layout, TREE};
 use crate::retain;
 
 /// An order to stage.
@@ -336,7 +336,7 @@ fn need_of(manifest: &Manifest, sources: &Sources, envelope: usize) -> Need {
 fn write_envelope(path: &Path, envelope: &[u8]) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(ENVELOPE_MODE).open(path)?;
     file.write_all(envelope)
 }
 

@@ -14,6 +14,7 @@ use windlass_proto::id::AppName;
 use super::{
     Change, EvidenceRow, HISTORY, HistoryRow, ReleaseRow, ReleaseStore, StoreError, VALUE_BYTES, cut,
 };
+use crate::layout::{PRIVATE, keep_private};
 
 /// Format of the rows.
 const SCHEMA: u32 = 1;
@@ -69,6 +70,7 @@ impl SledStore {
                 Err(error) => return Err(refused(path)(error)),
             }
         };
+        keep_private(path, PRIVATE);
         let store = Self { path: path.to_owned(), db, generation: Mutex::new(0) };
         let generation = store.check_sentinel()?;
         *store.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;

@@ -191,7 +191,8 @@ impl<'a> Reader<'a> {
         let (sound, mut unsure) = sound_part(tree, &broken);
         let release = part::<ReleaseSpec>(&sound, "release");
         let rollout = part::<RolloutSpec>(&sound, "rollout");
-        let mut findings = Vec::new();
+        let app = tree.get("app").and_then(|m| AppName::new(m.value.to_json().as_str()?).ok());
+        let mut findings: Vec<Finding> = app.as_ref().and_then(check::app).into_iter().collect();
         if let Some(Ok(release)) = &release {
             findings.extend(check::release(release));
             if self.scope != Scope::WithoutFiles {
@@ -224,7 +225,7 @@ impl<'a> Reader<'a> {
             path: f.path,
             message: f.message,
         }));
-        let app = tree.get("app").and_then(|m| AppName::new(m.value.to_json().as_str()?).ok())?;
+        let app = app?;
         if !broken_free(&self.problems) {
             return None;
         }
@@ -409,6 +410,17 @@ environments:
             said.starts_with("windlass.yaml:4:10: release.files: cannot read DIR/dost: No such file"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn names_that_are_none_are_told_with_their_line() {
+        let (_, said) = problems(&GOOD.replace("{ A: \"1\" }", "{ \"A=B\": \"1\" }"), None, &[]);
+        assert!(said.starts_with("windlass.yaml:5:"), "{said}");
+        assert!(said.contains("invalid name of an environment variable \"A=B\""), "{said}");
+        let (_, said) = problems(&GOOD.replace("{ A: \"1\" }", "{ MAINPID: \"1\" }"), None, &[]);
+        assert!(said.contains("release.runtime.env.MAINPID: is set by systemd"), "{said}");
+        let (_, said) = problems(&GOOD.replace("app: shop", "app: x-"), None, &[]);
+        assert!(said.starts_with("windlass.yaml:2:6: app: x- ends with a dash"), "{said}");
     }
 
     #[test]

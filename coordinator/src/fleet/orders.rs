@@ -92,7 +92,7 @@ impl Fleet {
             (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
         };
         // Also what is stored: it may have been before this version had the rule, and hosts refuse it.
-        check::sound(&to.spec)
+        check::sound(&app, &to.spec)
             .map_err(|error| Refusal::invalid(format!("the spec of {} is not valid: {error}", to.release)))?;
         let kind = if text.rollback { Kind::Rollback } else { Kind::Deploy };
         Ok(self.order_of(app, kind, to, spec, text.expect_revision, None))

@@ -64,7 +64,7 @@ struct Opened {
 /// Hosts refuse a spec that breaks rules, so it is not even stored.
 pub(super) fn sound(manifest: &Manifest) -> Result<(), Status> {
     let Manifest { app, version, release, .. } = manifest;
-    check::sound(release)
+    check::sound(app, release)
         .map_err(|error| bad_request(format!("the spec of {app} {version} is not valid: {error}")))
 }
 

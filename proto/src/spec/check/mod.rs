@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Amount, OnDrainTimeout, Ratio, ReleaseSpec, RolloutSpec};
+use crate::id::AppName;
 use crate::time::Span;
 
 pub use worst::Worst;
@@ -73,8 +74,9 @@ impl fmt::Display for Unsound {
 
 /// Refuses a release whose spec breaks any rule, as `validate` would: for programs that are handed a signed manifest, of
 /// which nobody knows what has made it.
-pub fn sound(spec: &ReleaseSpec) -> Result<(), Unsound> {
+pub fn sound(name: &AppName, spec: &ReleaseSpec) -> Result<(), Unsound> {
     let mut broken = self::release(spec);
+    broken.extend(app(name));
     broken.retain(|finding| finding.level == Level::Error);
     if broken.is_empty() { Ok(()) } else { Err(Unsound(broken)) }
 }
@@ -85,6 +87,16 @@ pub fn all(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
     findings.extend(self::rollout(rollout));
     findings.extend(together(release, rollout));
     findings
+}
+
+/// Checks the app's name. Not part of [`AppName`], so that what a host has of such an app goes on.
+pub fn app(name: &AppName) -> Option<Finding> {
+    // A directory of drop-ins whose name ends so is systemd's for every unit whose name begins so.
+    name.as_str().ends_with('-').then(|| Finding {
+        path: "app".into(),
+        level: Level::Error,
+        message: format!("{name} ends with a dash: systemd would apply what it reads for it to other apps"),
+    })
 }
 
 /// Checks the release part.
@@ -329,6 +341,14 @@ mod tests {
         ] {
             let found = spec(good_release(), with(good_rollout(), path, json(to)));
             assert!(found.iter().any(|f| f.contains(says)), "{path}={to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_app_is_not_named_as_a_prefix_of_others() {
+        let spec: ReleaseSpec = serde_json::from_value(good_release()).unwrap();
+        for (name, is_sound) in [("x", true), ("x-y", true), ("x-", false), ("x.", true)] {
+            assert_eq!(sound(&name.parse().unwrap(), &spec).is_ok(), is_sound, "{name}");
         }
     }
 
