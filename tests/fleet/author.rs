@@ -74,6 +74,15 @@ fn an_author_is_not_root() {
     attested(&pid());
     nobody_is_root("when it is started again");
 
+    // A unit as an earlier version of the agent wrote it is written anew, and what runs in it goes on.
+    let running = pid();
+    let old = "printf '[Service]\\nExecStartPost=-+/bin/true\\n' >> /run/systemd/system/windlass-app-web.service; systemctl daemon-reload";
+    host.shell(old).expect(0);
+    assert_ne!(host.unit(UNIT, "ExecStartPost"), "");
+    host.exec(&["systemctl", "restart", "windlass-agent"]).expect(0);
+    until("the unit is made anew", LIMIT, || host.unit(UNIT, "ExecStartPost").is_empty().then_some(()));
+    assert_eq!(pid(), running);
+
     // How it ended is known, too; and nothing that it leaves behind makes anybody root on the way back.
     let why = |version: &str| {
         let failed = fleet.deploy(&app.configured(&format!("version={version}\ndie_after_ms=1\n")), version);
