@@ -1,6 +1,7 @@
 //! Real programs, real applications, real kills. Each test has a fleet of its own; they run one at a time.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod afterwards;
 mod bundles;
 mod clocks;
 mod contact;

@@ -21,8 +21,12 @@ pub async fn run(invocation: &Invocation, args: Status) -> Result {
     let info = client.ask(subject, client.fleet.clone().info(InfoRequest {})).await?;
     let request = ListHostsRequest { selector: String::new() };
     let hosts = client.ask(subject, client.fleet.clone().list_hosts(request)).await?.hosts;
-    let request = ListRolloutsRequest { app: String::new(), open_only: true, limit: 0 };
-    let rollouts = client.ask(subject, client.rollouts.clone().list(request)).await?.rollouts;
+    let list = |open_only| {
+        let request = ListRolloutsRequest { app: String::new(), open_only, limit: 0 };
+        async { client.ask(subject, client.rollouts.clone().list(request)).await.map(|list| list.rollouts) }
+    };
+    let mut rollouts = list(true).await?;
+    rollouts.extend(list(false).await?);
     let mut apps = summarise(&hosts, &rollouts);
     if let Some(app) = &args.app {
         if !apps.contains_key(app.as_str()) {
@@ -88,12 +92,22 @@ struct App<'a> {
     versions: BTreeMap<&'a str, usize>,
     hosts: usize,
     sick: Vec<(&'a str, String)>,
+    /// Hosts that went back, and from which version.
+    back: Vec<(&'a str, &'a str)>,
+    /// The one under way, or the newest if that ended otherwise than it should.
     rollout: Option<&'a Rollout>,
 }
 
 fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str, App<'a>> {
     let mut apps: BTreeMap<&str, App<'_>> = BTreeMap::new();
-    let new = |name| App { name, versions: BTreeMap::new(), hosts: 0, sick: Vec::new(), rollout: None };
+    let new = |name| App {
+        name,
+        versions: BTreeMap::new(),
+        hosts: 0,
+        sick: Vec::new(),
+        back: Vec::new(),
+        rollout: None,
+    };
     for host in hosts {
         for status in &host.apps {
             let app = apps.entry(&status.app).or_insert_with(|| new(&status.app));
@@ -103,10 +117,22 @@ fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str
             if let Some(word) = sickness(host, status) {
                 app.sick.push((&host.name, word));
             }
+            if kinds::phase(status.phase) == "reverted"
+                && let Some(left) = status.target.as_ref().filter(|target| target.digest != release.digest)
+            {
+                app.back.push((&host.name, &left.version));
+            }
         }
     }
     for rollout in rollouts {
-        apps.entry(&rollout.app).or_insert_with(|| new(&rollout.app)).rollout = Some(rollout);
+        let app = apps.entry(&rollout.app).or_insert_with(|| new(&rollout.app));
+        let known = app.rollout.map_or(0, |known| known.revision);
+        if rollout.revision > known {
+            app.rollout = Some(rollout);
+        }
+    }
+    for app in apps.values_mut() {
+        app.rollout = app.rollout.filter(|rollout| rollout.state != "Succeeded");
     }
     apps
 }
@@ -139,9 +165,23 @@ impl App<'_> {
         }
     }
 
+    /// `3 hosts went back from 1.1.0`, by version.
+    fn went_back(&self) -> String {
+        let mut from: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, version) in &self.back {
+            *from.entry(version).or_default() += 1;
+        }
+        let parts =
+            from.iter().map(|(version, n)| format!("{} went back from {version}", text::count(*n, "host")));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
     fn row(&self) -> Vec<String> {
         let health = match self.sick.as_slice() {
             [] if self.hosts == 0 => "-".to_owned(),
+            [] if !self.back.is_empty() => {
+                style::paint(style::WARN, &format!("ok, {}", text::cut(&self.went_back(), 60)))
+            }
             [] => style::word("ok"),
             sick => {
                 let shown: Vec<String> =
@@ -169,12 +209,16 @@ impl App<'_> {
     fn json(&self) -> Value {
         let sick: Value =
             self.sick.iter().map(|(host, word)| json!({ "host": host, "state": word })).collect();
+        let back: Value =
+            self.back.iter().map(|(host, from)| json!({ "host": host, "from": from })).collect();
         json!({
             "app": self.name,
             "versions": self.versions.iter().map(|(v, n)| ((*v).to_owned(), json!(n))).collect::<serde_json::Map<_, _>>(),
             "hosts": self.hosts,
             "sick": sick,
-            "rollout": self.rollout.map(kinds::rollout),
+            "went_back": back,
+            "rollout": self.rollout.filter(|rollout| rollout.ended_at_ms == 0).map(kinds::rollout),
+            "failed_rollout": self.rollout.filter(|rollout| rollout.ended_at_ms != 0).map(kinds::rollout),
         })
     }
 }

@@ -75,6 +75,7 @@ impl Rollout {
             paused_since: None,
             recovery_until: None,
             back_until: None,
+            first_end: None,
             version: 1,
         }
     }

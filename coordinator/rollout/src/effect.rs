@@ -68,4 +68,6 @@ pub enum Effect {
         /// How.
         state: State,
     },
+    /// What a host said after the end changes what is to be concluded from the rollout.
+    Revised,
 }

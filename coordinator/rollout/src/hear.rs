@@ -6,8 +6,9 @@ use windlass_proto::phase::{AppStatus, Fault, HookRun, Outcome, Phase};
 use windlass_proto::spec::Absent;
 use windlass_proto::time::Span;
 
-use crate::say::is_waiting;
-use crate::state::{Host, Part, Refused, State, Way};
+use crate::after::has_left;
+use crate::refused::Refused;
+use crate::state::{Host, Part, State, Way};
 use crate::turn::{Turn, cut};
 
 /// How often an operation is tried when the network was at fault.
@@ -47,13 +48,11 @@ impl Turn {
         if status.seq < host.seq {
             return Ok(());
         }
+        if host.unchanged && has_left(&status, &to) {
+            return self.unchanged_left(name, status);
+        }
         if ended && host.part == Part::Settled {
-            // Its part is over; only one that waits all the same has to be told so.
-            let waits = is_waiting(status.phase) || is_waiting(host.phase);
-            if waits && status.op.as_ref() == Some(&host.op) {
-                (host.heard_op, host.phase) = (status.op, status.phase);
-            }
-            return Ok(());
+            return self.heard_after_end(name, status);
         }
         host.seq = status.seq;
         host.attested = status.attested.digest.filter(|_| status.attested.ok);
@@ -106,7 +105,10 @@ impl Turn {
                 host.reason = cut(status.reason);
                 // Dropped before it was touched although this rollout wants it: an order of somebody else's.
                 let outcome = if outcome == Outcome::Skipped { Outcome::Failed } else { outcome };
+                let own_doing =
+                    host.outcome == Some(Outcome::Confirmed) && host.fault != Some(Fault::Transport);
                 match host.way {
+                    Way::Forward if own_doing => self.left(name, outcome)?,
                     Way::Forward => self.through(name, outcome, to.version.as_ref())?,
                     Way::Back => self.back(name, outcome)?,
                 }
@@ -188,7 +190,12 @@ impl Turn {
     }
 
     /// An operation forward has ended.
-    fn through(&mut self, name: &HostName, outcome: Outcome, version: &str) -> Result<(), Refused> {
+    pub(crate) fn through(
+        &mut self,
+        name: &HostName,
+        outcome: Outcome,
+        version: &str,
+    ) -> Result<(), Refused> {
         let (now, id, forward) = (self.now, self.r.id.clone(), self.r.forward());
         let absent = self.r.spec.targets.absent;
         let preparing = self.r.state == State::Preparing;
@@ -234,7 +241,7 @@ impl Turn {
     }
 
     /// An operation back has ended.
-    fn back(&mut self, name: &HostName, outcome: Outcome) -> Result<(), Refused> {
+    pub(crate) fn back(&mut self, name: &HostName, outcome: Outcome) -> Result<(), Refused> {
         let (now, id, ended) = (self.now, self.r.id.clone(), self.r.ended());
         let host = self.host(name)?;
         match outcome {

@@ -12,9 +12,9 @@
 //!
 //! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
-//! Kept: [`state`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//! Kept: [`state`]; across rollouts: [`releases`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
-//! One [`step()`] is: the event into the books (`hear`: what hosts say; `step`: what operators say), then as far as the
+//! One [`step()`] is: the event into the books (`hear`: what hosts say; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
 //! `say`: every host is told what it lacks, and told again after [`clock::RESEND`] or on a new session until it acts on
 //! it. So losing, doubling or delaying a message changes nothing, and recovery after a crash is the same code.
@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod abort;
+pub mod after;
 pub mod batches;
 pub mod budget;
 mod check;
@@ -37,6 +38,8 @@ pub mod guard;
 mod hear;
 pub mod plan;
 mod progress;
+mod refused;
+pub mod releases;
 mod retry;
 mod say;
 pub mod state;
@@ -52,6 +55,8 @@ pub use event::Event;
 pub use feasibility::make as make_plan;
 pub use fetch::Fetch;
 pub use plan::Plan;
-pub use state::{Condition, Kind, Refused, Rollout, State, Step};
+pub use refused::Refused;
+pub use releases::Releases;
+pub use state::{Condition, Kind, Rollout, State, Step};
 pub use step::step;
 pub use view::View;

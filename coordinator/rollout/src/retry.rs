@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use windlass_proto::id::HostName;
 use windlass_proto::phase::Outcome;
 
-use crate::state::{Refused, Rollout};
+use crate::refused::Refused;
+use crate::state::Rollout;
 
 impl Rollout {
     /// The hosts that a retry is for: all that do not attest the target. The rest of the order is that of this rollout.

@@ -305,6 +305,9 @@ pub struct Rollout {
     pub recovery_until: Option<Timestamp>,
     /// When going back must be over.
     pub back_until: Option<Timestamp>,
+    /// How it ended at first, where hosts left the release after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_end: Option<crate::after::FirstEnd>,
     /// Rises with each change.
     pub version: u64,
 }
@@ -331,47 +334,6 @@ impl Rollout {
             _ => &self.to,
         }
     }
-}
-
-/// An operator's event that the rollout cannot take; nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It is over.
-    #[error("rollout {id} has ended ({state}); `windlass rollout retry {id}` makes a new one")]
-    Ended {
-        /// Which rollout.
-        id: RolloutId,
-        /// How it ended.
-        state: &'static str,
-    },
-    /// It goes back already.
-    #[error("rollout {id} is going back, which cannot be paused or resumed")]
-    GoingBack {
-        /// Which rollout.
-        id: RolloutId,
-    },
-    /// The host is not one of the rollout's.
-    #[error("host {host} takes no part in rollout {id}")]
-    UnknownHost {
-        /// Which rollout.
-        id: RolloutId,
-        /// Which host.
-        host: HostName,
-    },
-    /// Only an ended rollout can be retried.
-    #[error("rollout {id} is still {state}; abort it first or wait for its end")]
-    StillOpen {
-        /// Which rollout.
-        id: RolloutId,
-        /// Its state.
-        state: &'static str,
-    },
-    /// All hosts are on the target.
-    #[error("rollout {id} left no host behind; there is nothing to retry")]
-    NothingLeft {
-        /// Which rollout.
-        id: RolloutId,
-    },
 }
 
 /// The answer to an event: what to store, then what to do.

@@ -4,13 +4,14 @@ use windlass_proto::time::Timestamp;
 
 use crate::check::names;
 use crate::event::Event;
-use crate::state::{Condition, Refused, Rollout, State, Step};
+use crate::refused::Refused;
+use crate::state::{Condition, Rollout, State, Step};
 use crate::turn::Turn;
 
 /// What follows from an event. Only operators' events are refused, and events of hosts that take no part.
 pub fn step(rollout: &Rollout, event: Event, now: Timestamp) -> Result<Step, Refused> {
     let mut turn = Turn { r: rollout.clone(), now, effects: vec![] };
-    turn.take(event)?;
+    turn.take_and_revise(event)?;
     turn.advance();
     turn.say();
     turn.timer();
@@ -21,7 +22,7 @@ pub fn step(rollout: &Rollout, event: Event, now: Timestamp) -> Result<Step, Ref
 }
 
 impl Turn {
-    fn take(&mut self, event: Event) -> Result<(), Refused> {
+    pub(crate) fn take(&mut self, event: Event) -> Result<(), Refused> {
         match event {
             Event::Start => {
                 self.start();

@@ -24,13 +24,6 @@ impl Turn {
 
     /// Ends the rollout.
     pub(crate) fn end(&mut self, state: State, message: impl Into<String>) {
-        let kind = match state {
-            State::Succeeded => "rollout.succeeded",
-            State::RolledBack => "rollout.rolled_back",
-            State::RollbackFailed => "rollout.rollback_failed",
-            State::Cancelled => "rollout.cancelled",
-            _ => "rollout.failed",
-        };
         self.r.state = state;
         self.r.ended_at = Some(self.now);
         self.r.conditions.clear();
@@ -44,8 +37,19 @@ impl Turn {
                 _ => {}
             }
         }
-        self.log(kind, None, message);
+        self.log(end_kind(state), None, message);
         self.effects.push(Effect::Ended { state });
+    }
+}
+
+/// What the event of an end is called.
+pub(crate) const fn end_kind(state: State) -> &'static str {
+    match state {
+        State::Succeeded => "rollout.succeeded",
+        State::RolledBack => "rollout.rolled_back",
+        State::RollbackFailed => "rollout.rollback_failed",
+        State::Cancelled => "rollout.cancelled",
+        _ => "rollout.failed",
     }
 }
 

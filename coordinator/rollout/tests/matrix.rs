@@ -189,6 +189,7 @@ fn shown(before: &Rollout, result: &Result<Step, Refused>) -> String {
             Effect::Confirm { host, .. } => write!(text, "; Confirm {host}").unwrap(),
             Effect::AbortOp { host, .. } => write!(text, "; AbortOp {host}").unwrap(),
             Effect::Ended { state } => write!(text, "; Ended {}", state.word()).unwrap(),
+            Effect::Revised => text.push_str("; Revised"),
             Effect::Event { .. } | Effect::SetTimer { .. } => {}
         }
     }
@@ -273,10 +274,20 @@ fn check(scene: &Scene, event: &Event, result: &Result<Step, Refused>) {
         return;
     };
     if before.ended() {
-        assert_eq!(next.state.state, before.state, "an end is an end");
+        // An end is an end, unless hosts leave what they had confirmed: then it was no success.
+        let left = |name: &&HostName| {
+            let now = next.state.hosts[*name].outcome;
+            before.hosts[*name].outcome == Some(Outcome::Confirmed) && now != Some(Outcome::Confirmed)
+        };
+        let has_left = before.hosts.keys().any(|name| left(&name));
+        assert_eq!(next.state.state == State::Succeeded, before.state == State::Succeeded && !has_left);
+        assert!(next.state.state == before.state || has_left, "an end is an end");
+        assert!(next.state.ended());
         for effect in &next.effects {
-            let allowed =
-                matches!(effect, Effect::AbortOp { .. } | Effect::Event { .. } | Effect::SetTimer { .. });
+            let allowed = matches!(
+                effect,
+                Effect::AbortOp { .. } | Effect::Event { .. } | Effect::SetTimer { .. } | Effect::Revised
+            );
             assert!(allowed, "{effect:?} after the end");
         }
     }

@@ -1,21 +1,13 @@
 //! What succeeded and what failed: where a rollback leads, what is offered to no host, and why something failed.
 
-use std::collections::BTreeMap;
-
-use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::phase::{Fault, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_rollout::plan::Poisoned;
 use windlass_rollout::{Rollout, State};
 
-use super::record::{AppRecord, FailedOn, Failure};
+use super::record::{AppRecord, Failure};
 use super::{Fleet, Host, Refusal, persist};
-
-/// Good releases remembered per app.
-const GOOD: usize = 100;
-/// Failed digests remembered per app.
-const FAILED: usize = 200;
 
 /// The cause of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +33,6 @@ impl From<&Failure> for Cause {
     }
 }
 
-impl AppRecord {
-    /// The release that the fleet is on: the last that succeeded.
-    pub fn current(&self) -> Option<&ReleaseRef> {
-        self.good.last()
-    }
-}
-
 impl Fleet {
     /// What is kept of an app.
     pub(super) fn app(&self, app: &AppName) -> AppRecord {
@@ -59,60 +44,32 @@ impl Fleet {
         self.apps.insert(app.clone(), record);
     }
 
-    /// Draws the conclusions from a rollout that has just ended.
-    pub(super) fn conclude(&mut self, id: &RolloutId) {
+    /// Draws the conclusions from a rollout that has just ended, or, where `again`, from what its hosts said after that.
+    pub(super) fn conclude(&mut self, id: &RolloutId, again: bool) {
         let Some(entry) = self.rollouts.get(id) else { return };
-        let rollout = entry.rollout.clone();
-        let failures: Vec<Failure> = entry.failures.values().cloned().collect();
-        let mut record = self.app(&rollout.app);
-        if rollout.state == State::Succeeded {
-            let to = rollout.to.clone();
-            // Going back to a release takes away what came after it: another rollback goes further back.
-            let earlier = record.good.iter().position(|good| good.digest == to.digest);
-            match earlier {
-                Some(at) => record.good.truncate(at + 1),
-                None => record.good.push(to.clone()),
-            }
-            let excess = record.good.len().saturating_sub(GOOD);
-            record.good.drain(..excess);
-            record.succeeded.insert(to.digest);
+        let rollout = &entry.rollout;
+        let own_fault = |failure: &&Failure| {
+            failure.fault == Some(Fault::App) && failure.release == Some(rollout.to.digest)
+        };
+        let failed: Vec<HostName> =
+            entry.failures.values().filter(own_fault).map(|failure| failure.host.clone()).collect();
+        let (app, mut record) = (rollout.app.clone(), self.app(&rollout.app));
+        match again {
+            false => record.releases.conclude(rollout, failed),
+            true => record.releases.revise(rollout, failed),
         }
-        for failure in failures.iter().filter(|failure| failure.fault == Some(Fault::App)) {
-            let Some(digest) = failure.release.filter(|digest| *digest == rollout.to.digest) else {
-                continue;
-            };
-            let failed = record
-                .failed
-                .entry(digest)
-                .or_insert_with(|| FailedOn { hosts: Default::default(), rollout: rollout.id.clone() });
-            failed.hosts.insert(failure.host.clone());
-            failed.rollout = rollout.id.clone();
-        }
-        while record.failed.len() > FAILED {
-            record.failed.pop_first();
-        }
-        self.keep_app(&rollout.app, record);
+        self.keep_app(&app, record);
     }
 
     /// Digests of an app that failed on at least `after` hosts.
     pub(super) fn poisoned(&self, app: &AppName, after: u32) -> Vec<Poisoned> {
-        let record = self.apps.get(app);
-        let failed: BTreeMap<Digest, FailedOn> = record.map(|r| r.failed.clone()).unwrap_or_default();
-        failed
-            .into_iter()
-            .filter(|(_, failed)| failed.hosts.len() >= after.max(1) as usize)
-            .map(|(digest, failed)| Poisoned {
-                digest,
-                hosts: failed.hosts.into_iter().collect(),
-                rollout: failed.rollout,
-            })
-            .collect()
+        self.apps.get(app).map(|record| record.releases.poisoned(after)).unwrap_or_default()
     }
 
     /// The release that a rollback leads to: the named one, or the last good one before the current.
     pub(super) fn rollback_target(&self, app: &AppName, target: &str) -> Result<ReleaseRef, Refusal> {
         self.known_app(app)?;
-        let record = self.app(app);
+        let record = self.app(app).releases;
         if !target.is_empty() {
             let bundle = self.find_bundle(Some(app), target)?;
             if !record.succeeded.contains(&bundle.release.digest) {

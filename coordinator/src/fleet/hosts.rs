@@ -149,9 +149,15 @@ impl Fleet {
             .filter(|app| !greeting.apps.iter().any(|s| s.app == **app))
             .cloned()
             .collect();
-        for app in gone {
-            host.statuses.remove(&app);
+        let gone: Vec<_> = gone.into_iter().filter_map(|app| host.statuses.remove_entry(&app)).collect();
+        for (app, status) in gone {
             self.changes.delete(persist::status_key(id, &app));
+            if let Some(had) = status.confirmed {
+                let message = format!("{name} no longer knows of {app}, of which it had {}", had.version);
+                let mut record = event("host.forgot", &format!("agent/{id}"), message);
+                (record.host, record.app) = (name.to_string(), app.to_string());
+                self.log(record);
+            }
         }
         self.keep(id);
         if was_silent {

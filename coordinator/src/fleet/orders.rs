@@ -137,8 +137,8 @@ impl Fleet {
         let record = self.app(&app);
         Order {
             kind,
-            rollback: kind == Kind::Rollback || record.succeeded.contains(&to.release.digest),
-            from: record.current().cloned(),
+            rollback: kind == Kind::Rollback || record.releases.succeeded.contains(&to.release.digest),
+            from: record.releases.current().cloned(),
             to_bytes: to.bytes,
             fetch: Fetch::whole(to.stored_bytes),
             release: to.spec,

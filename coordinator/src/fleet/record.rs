@@ -1,6 +1,6 @@
 //! What is kept of each thing, as JSON in the state store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
@@ -9,6 +9,7 @@ use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::ReleaseSpec;
 use windlass_proto::time::Timestamp;
+use windlass_rollout::Releases;
 
 /// An enrolled host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,21 +127,9 @@ pub struct BundleRecord {
 pub struct AppRecord {
     /// Revision of its newest rollout.
     pub revision: u64,
-    /// Releases that succeeded, oldest first; the last is the current one. A rollback takes away what it left.
-    pub good: Vec<ReleaseRef>,
-    /// Every digest that ever succeeded.
-    pub succeeded: BTreeSet<Digest>,
-    /// Digests that failed for app reasons, with the hosts they failed on.
-    pub failed: BTreeMap<Digest, FailedOn>,
-}
-
-/// Where a digest failed for app reasons.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedOn {
-    /// On which hosts.
-    pub hosts: BTreeSet<HostName>,
-    /// In which rollout last.
-    pub rollout: RolloutId,
+    /// Which of its releases were stable, and which failed.
+    #[serde(flatten)]
+    pub releases: Releases,
 }
 
 /// The first failure of one host in one rollout.
@@ -181,4 +170,24 @@ pub struct EventRecord {
     pub rollout: String,
     /// In words.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered of releases lies in the app's row as it always did.
+    #[test]
+    fn rows_of_apps_keep_their_form() {
+        let release = r#"{"app":"shop","version":"1.0","digest":"DIGEST","counter":1}"#;
+        let digest = Digest::of(b"1").to_string();
+        let row = format!(
+            r#"{{"revision":7,"good":[{release}],"succeeded":["DIGEST"],"failed":{{"DIGEST":{{"hosts":["host-1"],"rollout":"r-1"}}}}}}"#
+        )
+        .replace("DIGEST", &digest);
+        let record: AppRecord = serde_json::from_str(&row).unwrap();
+        assert_eq!(record.releases.good.len(), 1);
+        assert_eq!(record.releases.failed[&Digest::of(b"1")].hosts.len(), 1);
+        assert_eq!(serde_json::to_string(&record).unwrap(), row);
+    }
 }

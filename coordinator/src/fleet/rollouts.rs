@@ -49,17 +49,23 @@ impl Fleet {
         open.filter(|r| r.hosts.contains_key(host)).map(|r| r.id.clone()).collect()
     }
 
-    /// Open rollouts with this host, and the ended one whose operation the host still reports: that tells it to drop it.
+    /// Open rollouts with this host, the ended one whose operation the host still reports, which tells it to drop it, and
+    /// those that found the host on their target already, where it has left that since.
     pub(super) fn concerned<'a>(
         &self,
         host: &HostName,
         statuses: impl IntoIterator<Item = &'a AppStatus>,
     ) -> Vec<RolloutId> {
         let mut concerned = self.open_with(host);
-        for id in statuses.into_iter().filter_map(|status| status.rollout.as_ref()) {
-            let has = self.rollouts.get(id).is_some_and(|entry| entry.rollout.hosts.contains_key(host));
-            if has && !concerned.contains(id) {
-                concerned.push(id.clone());
+        for status in statuses {
+            let own = status.rollout.as_ref().and_then(|id| self.rollouts.get(id));
+            let own = own.map(|entry| &entry.rollout).filter(|rollout| rollout.hosts.contains_key(host));
+            let all = self.rollouts.values().map(|entry| &entry.rollout);
+            let found = all.filter(|rollout| rollout.was_left_by(host, status));
+            for rollout in own.into_iter().chain(found) {
+                if !concerned.contains(&rollout.id) {
+                    concerned.push(rollout.id.clone());
+                }
             }
         }
         concerned
@@ -222,8 +228,9 @@ impl Fleet {
             Effect::Ended { state } => {
                 tracing::info!(rollout = %id, state = state.word(), "rollout ended");
                 self.timers.remove(id);
-                self.conclude(id);
+                self.conclude(id, false);
             }
+            Effect::Revised => self.conclude(id, true),
         }
     }
 

@@ -223,7 +223,7 @@ impl World {
                     self.note(|| format!("    {kind} {host} {message}"));
                     continue;
                 }
-                Effect::SetTimer { .. } | Effect::Ended { .. } => continue,
+                Effect::SetTimer { .. } | Effect::Ended { .. } | Effect::Revised => continue,
             };
             if matches!(effect, Effect::Permit { .. }) {
                 self.check_permit(at, &host);

@@ -1,0 +1,94 @@
+//! What is remembered of an app's releases across its rollouts: which were stable, and which failed by their own fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use windlass_proto::digest::Digest;
+use windlass_proto::id::{HostName, RolloutId};
+use windlass_proto::release::ReleaseRef;
+
+use crate::plan::Poisoned;
+use crate::state::{Rollout, State};
+
+/// Stable releases remembered of an app.
+const GOOD: usize = 100;
+/// Failed digests remembered of an app.
+const FAILED: usize = 200;
+
+/// The releases of an app, as its ended rollouts leave them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Releases {
+    /// Releases that succeeded, oldest first; the last is the current one. A rollback takes away what it left.
+    pub good: Vec<ReleaseRef>,
+    /// Every digest that ever succeeded, and that hosts have not left by themselves since.
+    pub succeeded: BTreeSet<Digest>,
+    /// Digests that failed for app reasons, with the hosts they failed on.
+    pub failed: BTreeMap<Digest, FailedOn>,
+}
+
+/// Where a digest failed for app reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedOn {
+    /// On which hosts.
+    pub hosts: BTreeSet<HostName>,
+    /// In which rollout last.
+    pub rollout: RolloutId,
+}
+
+impl Releases {
+    /// The release that the fleet is on: the last that succeeded.
+    pub fn current(&self) -> Option<&ReleaseRef> {
+        self.good.last()
+    }
+
+    /// A rollout has ended; `failed` are the hosts on which its release failed by its own fault.
+    pub fn conclude(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
+        if rollout.state == State::Succeeded {
+            let to = rollout.to.clone();
+            // Going back to a release takes away what came after it: another rollback goes further back.
+            match self.good.iter().position(|good| good.digest == to.digest) {
+                Some(at) => self.good.truncate(at + 1),
+                None => self.good.push(to.clone()),
+            }
+            let excess = self.good.len().saturating_sub(GOOD);
+            self.good.drain(..excess);
+            self.succeeded.insert(to.digest);
+        }
+        self.count(rollout, failed);
+    }
+
+    /// Hosts said something after the end: a release that they left is no good one, whatever it was taken for.
+    pub fn revise(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
+        if rollout.first_end.is_some() {
+            self.good.retain(|good| good.digest != rollout.to.digest);
+            self.succeeded.remove(&rollout.to.digest);
+        }
+        self.count(rollout, failed);
+    }
+
+    /// Digests that failed on at least `after` hosts.
+    pub fn poisoned(&self, after: u32) -> Vec<Poisoned> {
+        let often = self.failed.iter().filter(|(_, failed)| failed.hosts.len() >= after.max(1) as usize);
+        often
+            .map(|(digest, failed)| Poisoned {
+                digest: *digest,
+                hosts: failed.hosts.iter().cloned().collect(),
+                rollout: failed.rollout.clone(),
+            })
+            .collect()
+    }
+
+    fn count(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
+        for host in failed {
+            let on = self
+                .failed
+                .entry(rollout.to.digest)
+                .or_insert_with(|| FailedOn { hosts: BTreeSet::new(), rollout: rollout.id.clone() });
+            on.hosts.insert(host);
+            on.rollout = rollout.id.clone();
+        }
+        while self.failed.len() > FAILED {
+            self.failed.pop_first();
+        }
+    }
+}
