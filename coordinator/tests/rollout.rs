@@ -53,13 +53,24 @@ async fn a_release_is_rolled_out_fails_and_goes_back() {
     }
 
     let order = rpc::OrderRequest { app: "shop".into(), rollback: true, ..Default::default() };
-    let back = operator.rollouts.start(order.clone()).await.unwrap().into_inner();
+    // After a failure it asks, in the plan and in the order alike.
+    let asked = operator.rollouts.start(order.clone()).await.unwrap_err();
+    assert_eq!(rpc::ErrorKind::of(&asked), rpc::ErrorKind::WrongState);
+    for part in ["1.1 (all 5 hosts run it)", "1.0 (no host runs it)", "windlass rollback shop --to 1.0"] {
+        assert!(asked.message().contains(part), "{asked}");
+    }
+    let planned = operator.rollouts.plan(order.clone()).await.unwrap().into_inner();
+    let candidates = planned.candidates.iter().map(|one| one.release.clone().unwrap().version);
+    assert_eq!(candidates.collect::<Vec<_>>(), ["1.1", "1.0"]);
+    assert_eq!((planned.checks[0].id.as_str(), planned.batches.len()), ("undecided", 0));
+    let named = rpc::OrderRequest { target: "1.0".into(), ..order.clone() };
+    let back = operator.rollouts.start(named).await.unwrap().into_inner();
     assert_eq!((back.to.as_ref().unwrap().version.as_str(), back.kind.as_str()), ("1.0", "rollback"));
     let back = operator.ended(&back.id).await;
     assert_eq!(back.state, "Succeeded", "{back:?}");
     assert!(agents.iter().all(|agent| agent.current("shop").as_deref() == Some("1.0")));
     let none = operator.rollouts.start(order).await.unwrap_err();
-    assert!(none.message().contains("no earlier good release"), "{none}");
+    assert!(none.message().contains("the only stable release is 1.0"), "{none}");
 
     let versions =
         operator.fleet.versions(rpc::VersionsRequest { app: "shop".into() }).await.unwrap().into_inner();

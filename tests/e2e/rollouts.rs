@@ -66,6 +66,49 @@ fn rollback_takes_the_fleet_to_the_release_before() {
     }
 }
 
+/// After a rollout that did not succeed, however it failed, and after a rollback, nobody guesses which release is to be left.
+#[test]
+fn a_rollback_asks_where_its_target_is_not_certain() {
+    let fleet = fleet::new().hosts(3).up();
+    let mut app = App::new("web", free_port(3));
+    for version in ["1.0", "2.0"] {
+        fleet.deploy(&app.version(version), version).expect(0);
+    }
+    let port = app.port;
+    let asks = |running: &str, other: &str| {
+        let refused = fleet.windlass(&["rollback", "web", "--yes"]).expect(7);
+        for version in [running, other] {
+            assert!(
+                refused.stderr.contains(&format!("windlass rollback web --to {version}")),
+                "{}",
+                refused.stderr
+            );
+        }
+        assert!(refused.stderr.contains(&format!("{running} (all 3 hosts run it)")), "{}", refused.stderr);
+        fleet.serves(port, running);
+    };
+    // One that fails before it disturbs anybody, one that fails in a batch.
+    app.runtime = "    user: nosuchuser\n".into();
+    fleet.deploy(&app.version("3.0"), "3.0").expect(3);
+    app.runtime.clear();
+    asks("2.0", "1.0");
+    fleet.deploy(&app.configured("version=3.1\nready=no\n"), "3.1").expect(3);
+    asks("2.0", "1.0");
+    fleet.windlass(&["rollback", "web", "--to", "1.0", "--yes"]).expect(0);
+    fleet.serves(app.port, "1.0");
+    // Never back to what was taken away.
+    let refused = fleet.windlass(&["rollback", "web", "--yes"]).expect(7);
+    assert!(
+        refused.stderr.contains("--to 1.0") && !refused.stderr.contains("--to 2.0"),
+        "{}",
+        refused.stderr
+    );
+    // The next success makes it certain again.
+    fleet.deploy(&app.version("4.0"), "4.0").expect(0);
+    fleet.windlass(&["rollback", "web", "--yes"]).expect(0);
+    fleet.serves(app.port, "1.0");
+}
+
 #[test]
 fn versions_attests_what_runs_and_not_what_was_ordered() {
     let fleet = fleet::new().hosts(2).up();

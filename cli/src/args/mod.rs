@@ -94,7 +94,7 @@ pub enum Command {
     Deploy(Deploy),
     /// Show apps, open rollouts and sick hosts on one screen
     Status(Status),
-    /// Roll out an earlier release (default: the last good one before the current one)
+    /// Roll out an earlier release (default: the stable one before the current one)
     Rollback(Rollback),
     /// Show which release provably runs where
     Versions(Versions),

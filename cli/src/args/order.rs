@@ -83,7 +83,7 @@ pub struct Follow {
 pub struct Rollback {
     /// The app
     pub app: String,
-    /// The release to go back to
+    /// The release to go back to; has to be named after a rollout that failed or went back
     #[arg(long, value_name = "VERSION|DIGEST")]
     pub to: Option<String>,
     /// Refuse when the app's next revision is another than this
@@ -95,7 +95,7 @@ pub struct Rollback {
     /// How to follow it.
     #[command(flatten)]
     pub follow: Follow,
-    /// Do not ask
+    /// Do not ask; does not say which release is meant where that has to be named
     #[arg(short, long)]
     pub yes: bool,
 }

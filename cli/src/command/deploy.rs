@@ -28,14 +28,23 @@ pub async fn start(
     follow: &Follow,
 ) -> Result {
     let out = &invocation.out;
-    let request = OrderRequest { idempotency_key: Uuid::new_v4().to_string(), ..target.request };
+    let mut request = OrderRequest { idempotency_key: Uuid::new_v4().to_string(), ..target.request };
     let doing = if request.rollback { "roll back" } else { "deploy" };
-    let planned = client
-        .ask(&format!("cannot {doing} {}", request.app), client.rollouts.clone().plan(request.clone()))
-        .await?;
+    let subject = format!("cannot {doing} {}", request.app);
+    let mut planned = client.ask(&subject, client.rollouts.clone().plan(request.clone())).await?;
+    let named = !request.target.is_empty();
+    if let Some(chosen) = choose(invocation, &planned, yes) {
+        request.target = chosen;
+        planned = client.ask(&subject, client.rollouts.clone().plan(request.clone())).await?;
+    }
     plan::say_checks(out, &planned, doing)?;
     let hosts: usize = planned.batches.iter().map(|batch| batch.hosts.len()).sum();
     let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
+    if hosts == 0 && request.rollback && !named {
+        // Asked to leave the current release, it must not say done where nothing moves.
+        let message = format!("{subject}: {version} is on every host that can take part already");
+        return Err(ExpectedError::new(Exit::Conflict, message).hint("windlass host list"));
+    }
     if hosts == 0 {
         match out.format {
             format if format.is_structured() => out.object(&json::wrap("Plan", json::plan(&planned)))?,
@@ -73,6 +82,24 @@ pub async fn started(invocation: &Invocation, client: &Client, rollout: Rollout,
         return Ok(Exit::Done);
     }
     watch::follow(invocation, client, &id, Some(rollout), follow.timeout).await
+}
+
+/// Asks which release a rollback is to lead to, where that is not certain and a person can answer. `--yes` answers no such
+/// question: the plan's own error is what is left then.
+fn choose(invocation: &Invocation, planned: &Plan, yes: bool) -> Option<String> {
+    let out = &invocation.out;
+    if planned.candidates.is_empty() || yes || !out.can_ask() {
+        return None;
+    }
+    for check in planned.checks.iter().filter(|check| check.level == "error") {
+        out.warn(&check.message);
+    }
+    for (n, candidate) in (1..).zip(&planned.candidates) {
+        out.talk(&format!("  {n}) {}", candidate.about));
+    }
+    let question = format!("Roll {} back to which? (a number; anything else: none)", planned.app);
+    let chosen = out.ask_number(&question)?.checked_sub(1)?;
+    planned.candidates.get(chosen)?.release.as_ref().map(|release| release.digest.clone())
 }
 
 /// Wide acts and rollbacks are asked about where a person can answer; elsewhere they are said.

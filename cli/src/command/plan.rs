@@ -75,10 +75,11 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    let conflict = errors.iter().any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision"));
+    let conflict =
+        errors.iter().any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision" | "undecided"));
     let exit = if conflict { Exit::Conflict } else { Exit::Failed };
-    let version = plan.to.as_ref().map_or("", |to| to.version.as_str());
-    let what = format!("cannot {doing} {} {version}", plan.app);
+    let version = plan.to.as_ref().map_or(String::new(), |to| format!(" {}", to.version));
+    let what = format!("cannot {doing} {}{version}", plan.app);
     let error = match errors.as_slice() {
         [one] => ExpectedError::new(exit, format!("{what}: {}", one.message)),
         several => several
@@ -91,6 +92,11 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
         "busy" => error.hint("windlass rollout list --open"),
         "revision" => error.hint("windlass plan    (shows the state as it is now)"),
         "poisoned" => error.hint("deploy a new version that mends it"),
+        "undecided" => {
+            plan.candidates.iter().filter_map(|one| one.release.as_ref()).fold(error, |error, to| {
+                error.hint(format!("windlass rollback {} --to {}", plan.app, to.version))
+            })
+        }
         _ => error,
     })
 }
@@ -184,6 +190,7 @@ mod tests {
             rollback_seconds: 61,
             bytes_to_send: 1_258_291,
             unchanged: vec!["web-13".into()],
+            candidates: Vec::new(),
         }
     }
 

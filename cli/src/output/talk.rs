@@ -112,6 +112,14 @@ impl Output {
         std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
     }
 
+    /// Asks for a number on the terminal.
+    pub fn ask_number(&self, question: &str) -> Option<usize> {
+        let _ = write!(anstream::stderr().lock(), "{question} ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        answer.trim().parse().ok()
+    }
+
     /// Asks a yes-or-no question on the terminal; no is the default.
     pub fn ask(&self, question: &str) -> bool {
         let _ = write!(anstream::stderr().lock(), "{question} [y/N] ");

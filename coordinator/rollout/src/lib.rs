@@ -12,7 +12,7 @@
 //!
 //! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
-//! Kept: [`state`]; across rollouts: [`releases`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
 //! One [`step()`] is: the event into the books (`hear`: what hosts say; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
@@ -48,6 +48,7 @@ mod targets;
 pub mod timing;
 mod turn;
 pub mod view;
+pub mod way_back;
 
 pub use create::{Start, op_id};
 pub use effect::Effect;
@@ -60,3 +61,4 @@ pub use releases::Releases;
 pub use state::{Condition, Kind, Rollout, State, Step};
 pub use step::step;
 pub use view::View;
+pub use way_back::WayBack;

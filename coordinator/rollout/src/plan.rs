@@ -183,7 +183,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether it refuses because of what others did (busy, poisoned, revision): exit 7 rather than a wrong spec.
+    /// Whether it refuses because of what others did (busy, poisoned, revision): exit 7 rather than a wrong spec. The finding
+    /// `undecided`, that a rollback has to name its target, is another.
     pub fn is_conflict(&self) -> bool {
         matches!(self.id, "busy" | "poisoned" | "revision")
     }

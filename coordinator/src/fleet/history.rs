@@ -1,10 +1,14 @@
 //! What succeeded and what failed: where a rollback leads, what is offered to no host, and why something failed.
 
+use std::collections::BTreeMap;
+
+use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::phase::{Fault, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_rollout::plan::Poisoned;
-use windlass_rollout::{Rollout, State};
+use windlass_rollout::way_back::Question;
+use windlass_rollout::{Rollout, State, WayBack};
 
 use super::record::{AppRecord, Failure};
 use super::{Fleet, Host, Refusal, persist};
@@ -66,7 +70,7 @@ impl Fleet {
         self.apps.get(app).map(|record| record.releases.poisoned(after)).unwrap_or_default()
     }
 
-    /// The release that a rollback leads to: the named one, or the last good one before the current.
+    /// The release that a rollback leads to: the named one, or the one before the current where that is certain.
     pub(super) fn rollback_target(&self, app: &AppName, target: &str) -> Result<ReleaseRef, Refusal> {
         self.known_app(app)?;
         let record = self.app(app).releases;
@@ -81,21 +85,36 @@ impl Fleet {
             }
             return Ok(bundle.release.clone());
         }
-        let last = self.rollouts_of(app).into_iter().next_back();
-        let half_done = last.is_some_and(|r| matches!(r.state, State::Failed | State::RollbackFailed));
-        // A rollout that ended half-way left some hosts on its release: back means back to the last good one.
-        let behind = usize::from(!half_done);
-        let earlier = record.good.iter().rev().skip(behind);
-        let mut earlier = earlier.filter(|good| self.bundles.contains_key(&good.digest));
-        earlier.next().cloned().ok_or_else(|| match record.current() {
-            Some(current) => Refusal::wrong_state(format!(
-                "{app} has no earlier good release: {} is the only one; see `windlass rollout history {app}`",
-                current
-            )),
-            None => Refusal::wrong_state(format!(
+        match self.way_back(app) {
+            WayBack::To(release) => Ok(release),
+            WayBack::Ask(question) => {
+                let Question { candidates, .. } = &question;
+                let ways = candidates.iter().map(|candidate| &candidate.release.version);
+                let ways: Vec<_> =
+                    ways.map(|version| format!("`windlass rollback {app} --to {version}`")).collect();
+                Err(Refusal::wrong_state(format!("{question}; {}", ways.join(" or "))))
+            }
+            WayBack::OnlyOne(current) => Err(Refusal::wrong_state(format!(
+                "{app} has no earlier good release: {current} is the only one; see `windlass rollout history {app}`"
+            ))),
+            WayBack::NoneYet => Err(Refusal::wrong_state(format!(
                 "{app} has no good release yet; nothing was ever rolled out to its end"
-            )),
-        })
+            ))),
+        }
+    }
+
+    /// Where a rollback of an app leads that names no release.
+    pub fn way_back(&self, app: &AppName) -> WayBack {
+        let mut attested: BTreeMap<Digest, u32> = BTreeMap::new();
+        for status in
+            self.hosts().filter(|host| !host.is_silent(self.now)).filter_map(|host| host.statuses.get(app))
+        {
+            if let Some(digest) = status.attested.digest.filter(|_| status.attested.ok) {
+                *attested.entry(digest).or_default() += 1;
+            }
+        }
+        let last = self.rollouts_of(app).into_iter().next_back();
+        self.app(app).releases.way_back(last, &attested, |digest| self.bundles.contains_key(digest))
     }
 
     /// All rollouts of an app, oldest first.

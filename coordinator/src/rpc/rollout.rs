@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use windlass_proto::id::RolloutId;
 use windlass_proto::rpc::rollout_service_server::RolloutService;
 use windlass_proto::rpc::{self, ErrorKind};
-use windlass_rollout::Event;
+use windlass_rollout::{Event, WayBack};
 
 use super::audit::act;
 use super::{Shared, app_filter, send, show, stopping};
@@ -59,6 +59,19 @@ impl Rollouts {
 impl RolloutService for Rollouts {
     async fn plan(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Plan>, Status> {
         let request = request.into_inner();
+        if request.rollback && request.target.is_empty() {
+            let (app, asked) = (app_filter(&request.app)?, request.proposal.is_none());
+            let undecided = self.0.driver.ask(move |fleet| {
+                let app = app.filter(|_| asked)?;
+                match fleet.way_back(&app) {
+                    WayBack::Ask(question) => Some(show::undecided(&app, &question)),
+                    _ => None,
+                }
+            });
+            if let Some(plan) = undecided.await? {
+                return Ok(Response::new(plan));
+            }
+        }
         let plan = super::plan::make(&self.0, order(&request), request.proposal).await?;
         Ok(Response::new(show::plan(&plan)))
     }

@@ -1,10 +1,12 @@
 //! The coordinator's records as the wire shows them.
 
-use windlass_proto::id::HostName;
+use windlass_proto::id::{AppName, HostName};
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::rpc;
 use windlass_proto::rpc::convert::phase_times_to_wire;
 use windlass_proto::time::Timestamp;
+use windlass_rollout::plan::Level;
+use windlass_rollout::way_back::Question;
 use windlass_rollout::{Plan, Rollout};
 
 use crate::fleet::record::{BundleRecord, EventRecord, TokenRecord};
@@ -100,6 +102,26 @@ pub fn plan(plan: &Plan) -> rpc::Plan {
         rollback_seconds: plan.rollback_seconds,
         bytes_to_send: plan.bytes_to_send,
         unchanged: names(&plan.unchanged),
+        candidates: Vec::new(),
+    }
+}
+
+/// What `plan` says of a rollback that has to name its target.
+pub fn undecided(app: &AppName, question: &Question) -> rpc::Plan {
+    let candidates = question.candidates.iter().map(|candidate| rpc::Candidate {
+        release: Some((&candidate.release).into()),
+        hosts: candidate.hosts,
+        about: candidate.to_string(),
+    });
+    rpc::Plan {
+        app: app.to_string(),
+        checks: vec![rpc::Check {
+            id: "undecided".to_owned(),
+            level: Level::Error.word().to_owned(),
+            message: question.to_string(),
+        }],
+        candidates: candidates.collect(),
+        ..rpc::Plan::default()
     }
 }
 

@@ -2073,6 +2073,21 @@ pub struct Plan {
     /// Hosts that are already on the target.
     #[prost(string, repeated, tag = "10")]
     pub unchanged: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of a rollback whose target has to be named: what can be meant. There are no batches then, and a check says why.
+    #[prost(message, repeated, tag = "11")]
+    pub candidates: ::prost::alloc::vec::Vec<Candidate>,
+}
+/// A release that a rollback can lead to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Candidate {
+    #[prost(message, optional, tag = "1")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    /// Hosts that attest it.
+    #[prost(uint32, tag = "2")]
+    pub hosts: u32,
+    /// In words: its version, and how many hosts run it.
+    #[prost(string, tag = "3")]
+    pub about: ::prost::alloc::string::String,
 }
 /// One finding of the plan.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
