@@ -44,6 +44,10 @@ fn a_release_that_fails_reverts_by_itself_and_touches_no_other_host() {
     assert_eq!(why["fault"], "app");
     assert!(why["cause"].as_str().unwrap().contains("readiness"), "{why}");
     assert!(!why["evidence"].as_array().unwrap().is_empty(), "{why}");
+    // One book: whoever asks is told the same.
+    let hosts = rollout["hosts"].as_array().unwrap();
+    let shown = hosts.iter().find(|host| host["host"] == touched[0]).unwrap();
+    assert_eq!((&shown["reason"], &shown["fault"]), (&why["cause"], &why["fault"]));
 
     // A release that crashes at once, and one that dies on trial or before.
     fleet.deploy(&app.configured("version=1.2\ncrash=yes\n"), "1.2").expect(3);

@@ -69,11 +69,12 @@ impl Turn {
 
     /// A host whose part is over said something after the end.
     pub(crate) fn heard_after_end(&mut self, name: &HostName, status: AppStatus) -> Result<(), Refused> {
-        let version = self.r.to.version.clone();
+        let (version, now) = (self.r.to.version.clone(), self.now);
         let host = self.host(name)?;
         if status.op.as_ref() != Some(&host.op) {
             return Ok(());
         }
+        host.note(&status, now);
         (host.heard_op, host.phase) = (status.op, status.phase);
         let Some(outcome) = status.outcome else { return Ok(()) };
         let means = match (host.way, outcome) {
@@ -104,7 +105,9 @@ impl Turn {
 
     /// A host that was on the target before this rollout began has left it; it takes part from now on.
     pub(crate) fn unchanged_left(&mut self, name: &HostName, status: AppStatus) -> Result<(), Refused> {
+        let now = self.now;
         let host = self.host(name)?;
+        host.note(&status, now);
         let (Some(op), Some(outcome)) = (status.op, status.outcome) else { return Ok(()) };
         host.unchanged = false;
         (host.heard_op, host.op, host.seq) = (Some(op.clone()), op, status.seq);
@@ -120,8 +123,7 @@ impl Turn {
         let host = self.host(name)?;
         (host.part, host.outcome) = (Part::Settled, Some(outcome));
         host.fault.get_or_insert(Fault::App);
-        host.reason = cut(format!("in the watch window: {}", host.why()));
-        let message = format!("left {version} {}", host.reason);
+        let message = format!("left {version} {}", host.why());
         let kind = if outcome == Outcome::Quarantined { "host.quarantined" } else { "host.reverted" };
         self.log(kind, Some(name), message);
         Ok(())

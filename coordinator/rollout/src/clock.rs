@@ -111,19 +111,17 @@ impl Turn {
             if host.in_flight() {
                 // It will go back by itself unless it was confirmed; either way nobody can say.
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
-                host.fault.get_or_insert(Fault::Transport);
-                host.reason = format!("not heard of since it was {}", host.phase);
+                host.judge(Fault::Transport, format!("not heard of since it was {}", host.phase), now);
                 let reason = host.reason.clone();
                 self.log("host.lost", Some(&name), reason);
             } else if pending && absent == Absent::CountAsFailed {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
-                host.fault = Some(Fault::Transport);
-                host.reason = "silent (absent: count_as_failed)".into();
+                host.judge(Fault::Transport, "silent (absent: count_as_failed)", now);
                 self.log("host.lost", Some(&name), "silent; counts as failed");
             } else if disturbed {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
-                host.fault.get_or_insert(Fault::Transport);
-                host.reason = "silent since this rollout took it out of service once".into();
+                let why = "silent since this rollout took it out of service once";
+                host.judge(Fault::Transport, why, now);
                 let reason = host.reason.clone();
                 self.log("host.lost", Some(&name), reason);
             } else if absent == Absent::Skip && crate::batches::count(left) < limit {
@@ -176,12 +174,11 @@ impl Turn {
                 (host.part, host.overdue, host.sent) = (Part::Abort, true, None);
                 let detail =
                     if host.detail.is_empty() { String::new() } else { format!(" ({})", host.detail) };
-                host.reason = format!("not healthy within {deadline}; it was {}{detail}", host.phase);
-                host.fault.get_or_insert(Fault::App);
+                let why = format!("not healthy within {deadline}; it was {}{detail}", host.phase);
+                host.judge(Fault::App, why, now);
             } else {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
-                host.reason = format!("going back has not ended; it was {}", host.phase);
-                host.fault.get_or_insert(Fault::Agent);
+                host.judge(Fault::Agent, format!("going back has not ended; it was {}", host.phase), now);
             }
             let reason = host.reason.clone();
             self.log("host.overdue", Some(&name), reason);

@@ -98,6 +98,7 @@ impl Host {
             outcome: None,
             fault: None,
             reason: String::new(),
+            causes: Vec::new(),
             detail: String::new(),
             drained: None,
             phase_times: BTreeMap::new(),

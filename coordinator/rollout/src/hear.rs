@@ -43,7 +43,7 @@ impl Turn {
     /// A host reported.
     pub(crate) fn heard(&mut self, name: &HostName, status: AppStatus) -> Result<(), Refused> {
         self.present(name)?;
-        let (ended, to) = (self.r.ended(), self.r.to.clone());
+        let (ended, to, now) = (self.r.ended(), self.r.to.clone(), self.now);
         let host = self.host(name)?;
         if status.seq < host.seq {
             return Ok(());
@@ -64,6 +64,7 @@ impl Turn {
             return if known { self.forgotten(name) } else { Ok(()) };
         }
         host.heard_op = Some(host.op.clone());
+        host.note(&status, now);
         host.phase = status.phase;
         if !host.touched && status.outcome.is_none() {
             // The host knows better than the plan what it would go back to.
@@ -171,16 +172,16 @@ impl Turn {
 
     /// The host knows nothing of an operation that it knew before: it was set up anew.
     fn forgotten(&mut self, name: &HostName) -> Result<(), Refused> {
+        let now = self.now;
         let host = self.host(name)?;
         host.sent = None;
         match host.part {
             Part::Stage => (host.heard_op, host.phase) = (None, Phase::Idle),
             Part::Go | Part::Abort if host.outcome.is_none() || host.outcome == Some(Outcome::Lost) => {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Failed));
-                host.heard_op = None;
-                host.fault = Some(Fault::Agent);
-                host.reason =
-                    "the host no longer knows of the operation: its state directory was lost".into();
+                (host.heard_op, host.fault) = (None, Some(Fault::Agent));
+                let why = "the host no longer knows of the operation: its state directory was lost";
+                host.judge(Fault::Agent, why, now);
                 let reason = host.reason.clone();
                 self.log("host.failed", Some(name), reason);
             }

@@ -12,7 +12,7 @@
 //!
 //! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
-//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
 //! One [`step()`] is: the event into the books (`hear`: what hosts say; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
@@ -27,6 +27,7 @@ mod abort;
 pub mod after;
 pub mod batches;
 pub mod budget;
+pub mod cause;
 mod check;
 pub mod clock;
 pub mod create;

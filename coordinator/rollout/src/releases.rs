@@ -41,8 +41,8 @@ impl Releases {
         self.good.last()
     }
 
-    /// A rollout has ended; `failed` are the hosts on which its release failed by its own fault.
-    pub fn conclude(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
+    /// A rollout has ended.
+    pub fn conclude(&mut self, rollout: &Rollout) {
         if rollout.state == State::Succeeded {
             let to = rollout.to.clone();
             // Going back to a release takes away what came after it: another rollback goes further back.
@@ -54,16 +54,16 @@ impl Releases {
             self.good.drain(..excess);
             self.succeeded.insert(to.digest);
         }
-        self.count(rollout, failed);
+        self.count(rollout);
     }
 
     /// Hosts said something after the end: a release that they left is no good one, whatever it was taken for.
-    pub fn revise(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
+    pub fn revise(&mut self, rollout: &Rollout) {
         if rollout.first_end.is_some() {
             self.good.retain(|good| good.digest != rollout.to.digest);
             self.succeeded.remove(&rollout.to.digest);
         }
-        self.count(rollout, failed);
+        self.count(rollout);
     }
 
     /// Digests that failed on at least `after` hosts.
@@ -78,8 +78,9 @@ impl Releases {
             .collect()
     }
 
-    fn count(&mut self, rollout: &Rollout, failed: impl IntoIterator<Item = HostName>) {
-        for host in failed {
+    /// Hosts on which the release failed by its own fault.
+    fn count(&mut self, rollout: &Rollout) {
+        for host in rollout.app_failures().cloned() {
             let on = self
                 .failed
                 .entry(rollout.to.digest)

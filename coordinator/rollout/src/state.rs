@@ -193,10 +193,13 @@ pub struct Host {
     pub phase: Phase,
     /// How the host's part ended.
     pub outcome: Option<Outcome>,
-    /// Whose fault a failure is.
+    /// Whose fault it is that the operation at hand failed.
     pub fault: Option<Fault>,
-    /// Why it failed.
+    /// Why that failed, or why the host was let go.
     pub reason: String,
+    /// What went wrong, in the order in which it was heard; [`Host::told`] is what is shown of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<crate::cause::Cause>,
     /// What it does right now, in the host's words.
     pub detail: String,
     /// What the drain saw.

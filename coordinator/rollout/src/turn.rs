@@ -101,9 +101,12 @@ impl Rollout {
         }
     }
 
-    /// Hosts whose digest failed for the app's own fault: what the poison list counts.
-    pub fn app_failures(&self) -> impl Iterator<Item = &HostName> {
-        self.failed().filter(|(_, host)| host.fault == Some(Fault::App)).map(|(name, _)| name)
+    /// Hosts that say that the target failed by its own fault: what the poison list counts.
+    pub(crate) fn app_failures(&self) -> impl Iterator<Item = &HostName> {
+        let own = |cause: &crate::cause::Cause| {
+            cause.fault == Some(Fault::App) && cause.release == Some(self.to.digest)
+        };
+        self.hosts.iter().filter(move |(_, host)| host.causes.iter().any(own)).map(|(name, _)| name)
     }
 }
 
@@ -149,8 +152,9 @@ impl Host {
 
     /// Why it failed, in words.
     pub(crate) fn why(&self) -> String {
-        match (self.reason.is_empty(), self.outcome) {
-            (false, _) => self.reason.clone(),
+        let (_, reason) = self.told();
+        match (reason.is_empty(), self.outcome) {
+            (false, _) => reason,
             (true, Some(outcome)) => outcome.to_string(),
             (true, None) => "no reason given".into(),
         }

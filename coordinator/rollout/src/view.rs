@@ -139,6 +139,7 @@ impl Rollout {
 
 fn host_view(name: &HostName, host: &Host) -> HostView {
     let released = host.part == Part::Released;
+    let (fault, reason) = host.told();
     let skipped = host.outcome == Some(Outcome::Skipped);
     let detail = match (released, host.silent_since.is_some()) {
         (_, true) => "silent".into(),
@@ -149,10 +150,8 @@ fn host_view(name: &HostName, host: &Host) -> HostView {
         host: name.clone(),
         phase: if released || skipped { Phase::Idle } else { host.phase },
         outcome: host.outcome,
-        fault: host
-            .fault
-            .filter(|_| host.has_failed() || host.outcome.is_some_and(|o| o != Outcome::Confirmed)),
-        reason: host.reason.clone(),
+        fault: fault.filter(|_| host.has_failed() || host.outcome.is_some_and(|o| o != Outcome::Confirmed)),
+        reason,
         drained: host.drained,
         phase_times: host.phase_times.clone(),
         detail,

@@ -125,13 +125,13 @@ fn a_host_that_was_on_the_target_before_is_heard_too() {
 #[test]
 fn what_hosts_left_is_neither_good_nor_offered_again() {
     let mut releases = Releases::default();
-    releases.conclude(&Rollout { to: release(1), ..succeeded() }, []);
+    releases.conclude(&Rollout { to: release(1), ..succeeded() });
     let mut r = succeeded();
-    releases.conclude(&r, []);
+    releases.conclude(&r);
     assert_eq!(releases.current(), Some(&release(2)));
     for n in 1..=3 {
         says(&mut r, n, Phase::Reverted, false);
-        releases.revise(&r, (1..=n).map(name));
+        releases.revise(&r);
         assert_eq!(releases.good, [release(1)], "after {n} hosts");
         assert!(!releases.succeeded.contains(&release(2).digest));
         assert_eq!(releases.poisoned(2).len(), usize::from(n >= 2));
@@ -142,9 +142,9 @@ fn what_hosts_left_is_neither_good_nor_offered_again() {
 fn what_says_nothing_new_changes_nothing_that_is_remembered() {
     let mut releases = Releases::default();
     let first = Rollout { to: release(1), ..succeeded() };
-    releases.conclude(&first, []);
-    releases.conclude(&succeeded(), []);
-    releases.revise(&first, []);
+    releases.conclude(&first);
+    releases.conclude(&succeeded());
+    releases.revise(&first);
     assert_eq!(releases.good, [release(1), release(2)]);
 }
 

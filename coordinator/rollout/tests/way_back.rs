@@ -145,7 +145,7 @@ proptest! {
             last.from = releases.current().cloned();
             last.rollback |= releases.succeeded.contains(&last.to.digest);
             let before = releases.good.clone();
-            releases.conclude(&last, []);
+            releases.conclude(&last);
             if state == State::Succeeded {
                 away.retain(|digest| *digest != last.to.digest);
                 away.extend(before.iter().map(|good| good.digest).filter(|d| !releases.good.iter().any(|g| g.digest == *d)));
@@ -157,7 +157,7 @@ proptest! {
                     failure: String::new(),
                     left: Default::default(),
                 });
-                releases.revise(&last, []);
+                releases.revise(&last);
                 away.push(last.to.digest);
             }
             let on = releases.current().map(|current| BTreeMap::from([(current.digest, 3)])).unwrap_or_default();

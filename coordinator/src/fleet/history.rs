@@ -6,11 +6,13 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::phase::{Fault, Phase};
 use windlass_proto::release::ReleaseRef;
+use windlass_proto::time::Timestamp;
 use windlass_rollout::plan::Poisoned;
+use windlass_rollout::state::Host as Part;
 use windlass_rollout::way_back::Question;
 use windlass_rollout::{Rollout, State, WayBack};
 
-use super::record::{AppRecord, Failure};
+use super::record::AppRecord;
 use super::{Fleet, Host, Refusal, persist};
 
 /// The cause of a failure.
@@ -26,14 +28,12 @@ pub struct Cause {
     pub cause: String,
 }
 
-impl From<&Failure> for Cause {
-    fn from(failure: &Failure) -> Self {
-        Self {
-            host: Some(failure.host.clone()),
-            rollout: Some(failure.rollout.clone()),
-            fault: failure.fault,
-            cause: failure.cause.clone(),
-        }
+impl Cause {
+    /// What a rollout's book has of a host, in the words of `rollout show`.
+    fn of(rollout: &Rollout, name: &HostName, part: &Part) -> Self {
+        let fault = part.first_cause().and_then(|cause| cause.fault);
+        let (host, rollout) = (Some(name.clone()), Some(rollout.id.clone()));
+        Self { host, rollout, fault, cause: part.story() }
     }
 }
 
@@ -52,15 +52,10 @@ impl Fleet {
     pub(super) fn conclude(&mut self, id: &RolloutId, again: bool) {
         let Some(entry) = self.rollouts.get(id) else { return };
         let rollout = &entry.rollout;
-        let own_fault = |failure: &&Failure| {
-            failure.fault == Some(Fault::App) && failure.release == Some(rollout.to.digest)
-        };
-        let failed: Vec<HostName> =
-            entry.failures.values().filter(own_fault).map(|failure| failure.host.clone()).collect();
         let (app, mut record) = (rollout.app.clone(), self.app(&rollout.app));
         match again {
-            false => record.releases.conclude(rollout, failed),
-            true => record.releases.revise(rollout, failed),
+            false => record.releases.conclude(rollout),
+            true => record.releases.revise(rollout),
         }
         self.keep_app(&app, record);
     }
@@ -136,10 +131,12 @@ impl Fleet {
             Refusal::unknown("host or rollout", subject, hosts.chain(rollouts))
         })?;
         let name = &host.record.name;
-        let newest = self.rollouts.values().filter_map(|entry| entry.failures.get(name)).max_by_key(|f| f.at);
-        if let Some(failure) = newest {
-            let mut cause = Cause::from(failure);
-            if let Some(release) = self.confirmed_after(host, failure) {
+        let parts = self.rollouts.values().map(|entry| &entry.rollout);
+        let parts = parts.filter_map(|rollout| Some((rollout, rollout.hosts.get(name)?)));
+        let newest = parts.filter_map(|(rollout, part)| Some((part.first_cause()?.at, rollout, part)));
+        if let Some((at, rollout, part)) = newest.max_by_key(|(at, ..)| *at) {
+            let mut cause = Cause::of(rollout, name, part);
+            if let Some(release) = self.confirmed_after(host, rollout, at) {
                 cause.cause = format!("{}; since then {release} was confirmed there", cause.cause);
             }
             return Ok(cause);
@@ -177,22 +174,22 @@ impl Fleet {
         Err(Refusal::wrong_state(format!("host {name} has no failure on record")))
     }
 
-    /// What the host confirmed of the same app in a rollout that began after it had failed.
-    fn confirmed_after<'a>(&self, host: &'a Host, failure: &Failure) -> Option<&'a ReleaseRef> {
-        let status = host.statuses.get(&failure.app).filter(|status| status.phase == Phase::Confirmed)?;
+    /// What the host confirmed of the same app after it had failed: at a later try, or in a later rollout.
+    fn confirmed_after<'a>(&self, host: &'a Host, failed: &Rollout, at: Timestamp) -> Option<&'a ReleaseRef> {
+        let status = host.statuses.get(&failed.app).filter(|status| status.phase == Phase::Confirmed)?;
         let rollout = &self.rollouts.get(status.rollout.as_ref()?)?.rollout;
-        let is_later = rollout.id != failure.rollout && rollout.started_at >= failure.at;
+        let is_later = rollout.id == failed.id || rollout.started_at >= at;
         status.confirmed.as_ref().filter(|_| is_later)
     }
 
     fn why_rollout(&self, rollout: &Rollout) -> Result<Cause, Refusal> {
-        let failures = self.rollouts.get(&rollout.id).map(|entry| &entry.failures);
         // An abort makes hosts go back as well: those are consequences, not causes.
-        let first = failures.and_then(|failures| {
-            failures.values().min_by_key(|failure| (failure.fault == Some(Fault::Policy), failure.at))
+        let first = rollout.hosts.iter().filter_map(|(name, part)| {
+            let cause = part.first_cause()?;
+            Some(((cause.fault == Some(Fault::Policy), cause.at), name, part))
         });
-        if let Some(failure) = first {
-            return Ok(failure.into());
+        if let Some((_, name, part)) = first.min_by_key(|(order, ..)| *order) {
+            return Ok(Cause::of(rollout, name, part));
         }
         let whole =
             |cause: String| Cause { host: None, rollout: Some(rollout.id.clone()), fault: None, cause };

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
-use windlass_proto::phase::{AppStatus, Fault, Phase};
+use windlass_proto::phase::{AppStatus, Phase};
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::Event;
 
 use super::log::event;
-use super::record::{Facts, Failure, HostRecord};
+use super::record::{Facts, HostRecord};
 use super::{APPS, Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
 
 /// Texts of hosts are kept and shown; longer ones are cut.
@@ -166,7 +166,7 @@ impl Fleet {
             self.log(record);
         }
         for status in &greeting.apps {
-            self.keep_status(id, &name, status);
+            self.keep_status(id, status);
         }
         for rollout in self.concerned(&name, &greeting.apps) {
             let app = self.rollouts.get(&rollout).map(|entry| &entry.rollout.app);
@@ -224,7 +224,7 @@ impl Fleet {
             tracing::warn!(host = %name, app = %status.app, "the host reports too many apps, this one is not kept");
             return true;
         }
-        self.keep_status(id, &name, &status);
+        self.keep_status(id, &status);
         for rollout in self.concerned(&name, [&status]) {
             if self.rollouts.get(&rollout).is_some_and(|entry| entry.rollout.app == status.app) {
                 let status = Box::new(status.clone());
@@ -234,7 +234,7 @@ impl Fleet {
         true
     }
 
-    fn keep_status(&mut self, id: &HostId, name: &HostName, status: &AppStatus) {
+    fn keep_status(&mut self, id: &HostId, status: &AppStatus) {
         let mut status = status.clone();
         status.evidence = Vec::new();
         // They are kept with the rollout.
@@ -244,7 +244,6 @@ impl Fleet {
         status.attested.exe = cut(status.attested.exe, PATH);
         status.attested.link = cut(status.attested.link, PATH);
         status.held.truncate(1000);
-        self.note_failure(name, &status);
         let Some(host) = self.hosts.get_mut(id) else { return };
         let before = host.statuses.insert(status.app.clone(), status.clone());
         // What only moves while a host works (detail, times) is not worth a disk write; it is said again at Hello.
@@ -256,33 +255,6 @@ impl Fleet {
         if !same {
             self.changes.put(persist::status_key(id, &status.app), &status);
         }
-    }
-
-    /// Remembers the first failure of a host in a rollout.
-    fn note_failure(&mut self, name: &HostName, status: &AppStatus) {
-        let Some(rollout) = &status.rollout else { return };
-        if status.reason.is_empty() || status.phase == Phase::Confirmed {
-            return;
-        }
-        let Some(entry) = self.rollouts.get_mut(rollout) else { return };
-        // What came first stays, unless the release itself turns out to be at fault after a broken connection.
-        let known = entry.failures.get(name).map(|failure| failure.fault);
-        let worse = status.fault == Some(Fault::App);
-        let stays = known.is_some_and(|known| known == Some(Fault::App) || !worse);
-        if stays || !entry.rollout.hosts.contains_key(name) {
-            return;
-        }
-        let failure = Failure {
-            app: status.app.clone(),
-            host: name.clone(),
-            rollout: rollout.clone(),
-            release: status.target.as_ref().map(|release| release.digest),
-            fault: status.fault,
-            cause: status.reason.clone(),
-            at: self.now,
-        };
-        self.changes.put(persist::failure_key(rollout, name), &failure);
-        entry.failures.insert(name.clone(), failure);
     }
 
     /// Whether evidence of this host in this rollout is worth keeping.

@@ -45,7 +45,7 @@ pub use self::persist::{LoadError, audit_records};
 pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;
 use crate::store::{Key, Write};
-use record::{AppRecord, BundleRecord, EventRecord, Failure, HostRecord, TokenRecord};
+use record::{AppRecord, BundleRecord, EventRecord, HostRecord, TokenRecord};
 
 /// Heartbeats are asked for this often.
 pub const HEARTBEAT: Span = Span::secs(3);
@@ -119,8 +119,6 @@ struct Session {
 struct RolloutEntry {
     rollout: Rollout,
     idempotency_key: String,
-    /// The first failure of each host.
-    failures: BTreeMap<HostName, Failure>,
 }
 
 /// What must be written, and what must be sent after that.

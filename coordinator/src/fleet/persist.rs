@@ -198,11 +198,7 @@ impl Fleet {
 
     async fn load_rollouts(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
         for (_, head) in rows::<RolloutHead>(store, "rollout/").await? {
-            let entry = RolloutEntry {
-                idempotency_key: head.idempotency_key,
-                failures: Default::default(),
-                rollout: head.rollout,
-            };
+            let entry = RolloutEntry { idempotency_key: head.idempotency_key, rollout: head.rollout };
             self.rollouts.insert(entry.rollout.id.clone(), entry);
         }
         for (key, host) in rows::<windlass_rollout::state::Host>(store, "rollout-host/").await? {
@@ -212,7 +208,9 @@ impl Fleet {
         }
         for (key, failure) in rows::<Failure>(store, "rollout-failure/").await? {
             if let Some((entry, name)) = self.of_rollout(&key) {
-                entry.failures.insert(name, failure);
+                if let Some(host) = entry.rollout.hosts.get_mut(&name) {
+                    failure.into_book(host);
+                }
             }
         }
         Ok(())

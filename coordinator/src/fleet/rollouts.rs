@@ -118,11 +118,7 @@ impl Fleet {
         let mut app = self.app(&rollout.app);
         app.revision = rollout.revision;
         self.keep_app(&rollout.app.clone(), app);
-        let entry = RolloutEntry {
-            rollout,
-            idempotency_key: idempotency_key.to_owned(),
-            failures: Default::default(),
-        };
+        let entry = RolloutEntry { rollout, idempotency_key: idempotency_key.to_owned() };
         self.rollouts.insert(id.clone(), entry);
         self.keep_rollout(&id, None);
         self.acting = Some(who.to_owned());
@@ -294,11 +290,12 @@ impl Fleet {
         let excess = ended.len() - ENDED_ROLLOUTS;
         for (_, id) in ended.into_iter().take(excess.min(2)) {
             let Some(entry) = self.rollouts.remove(&id) else { continue };
-            for name in entry.rollout.hosts.keys() {
+            for (name, host) in &entry.rollout.hosts {
                 self.changes.delete(persist::rollout_host_key(&id, name));
-            }
-            for name in entry.failures.keys() {
-                self.changes.delete(persist::failure_key(&id, name));
+                if !host.causes.is_empty() {
+                    // An older coordinator kept the first of them here.
+                    self.changes.delete(persist::failure_key(&id, name));
+                }
             }
             self.changes.delete(persist::rollout_key(&id));
         }

@@ -104,7 +104,6 @@ impl World {
         assert_eq!(a.rollouts.len(), b.rollouts.len());
         for (id, entry) in &a.rollouts {
             assert_eq!(entry.rollout, b.rollouts[id].rollout);
-            assert_eq!(entry.failures, b.rollouts[id].failures);
         }
     }
 
@@ -388,8 +387,7 @@ async fn watchers_end_with_their_rollout_and_the_newest_one_stays() {
         let mut rollout =
             windlass_rollout::Rollout { id: id.clone(), app: "other".parse().unwrap(), ..old.clone() };
         (rollout.revision, rollout.started_at) = (n, old.started_at.after(Span(n + 1)));
-        let entry =
-            super::RolloutEntry { rollout, idempotency_key: String::new(), failures: BTreeMap::new() };
+        let entry = super::RolloutEntry { rollout, idempotency_key: String::new() };
         world.fleet.rollouts.insert(id, entry);
     }
     world.fleet.forget_rollouts();

@@ -1,0 +1,87 @@
+//! One book of what went wrong with a host: the first cause first, whoever asks.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod fleet;
+
+use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::time::{Span, Timestamp};
+use windlass_rollout::{Event, Releases, Rollout, step};
+
+use fleet::{name, rolling, rollout, status};
+
+/// One host that has its permit.
+fn permitted() -> Rollout {
+    let r = rollout(1, rolling("", "", ""));
+    let r = step(&r, Event::Start, Timestamp(0)).unwrap().state;
+    says(&r, Phase::Staged, None, "", 1)
+}
+
+fn says(r: &Rollout, phase: Phase, fault: Option<Fault>, reason: &str, at: i64) -> Rollout {
+    let mut status = Box::new(status(r, &name(1), r.hosts[&name(1)].seq + 1, phase));
+    (status.fault, status.reason) = (fault, reason.into());
+    step(r, Event::HostStatus { host: name(1), status }, Timestamp(at)).unwrap().state
+}
+
+/// What `rollout show` says, which is what `why` has.
+fn told(r: &Rollout) -> (Option<Fault>, String) {
+    let view = r.view().hosts[0].clone();
+    let host = &r.hosts[&name(1)];
+    if host.outcome.is_some_and(|outcome| outcome != Outcome::Confirmed) {
+        assert_eq!((view.fault, view.reason.clone()), (host.first_cause().unwrap().fault, host.story()));
+        let first = &host.first_cause().unwrap().reason;
+        assert!(
+            r.failure.contains(first.as_str()) && host.story().starts_with(first.as_str()),
+            "{}",
+            r.failure
+        );
+    }
+    (view.fault, view.reason)
+}
+
+#[test]
+fn what_a_host_adds_is_no_second_cause() {
+    let r = says(&permitted(), Phase::Reverting, Some(Fault::App), "not ready", 5);
+    let r = says(&r, Phase::Quarantined, Some(Fault::App), "not ready; and the way back failed", 9);
+    assert_eq!(told(&r), (Some(Fault::App), "not ready; and the way back failed".into()));
+    assert_eq!(r.hosts[&name(1)].causes.len(), 1);
+}
+
+#[test]
+fn broken_connections_come_in_order_and_after_the_release_itself() {
+    let again = |r: &Rollout, why: &str, at: i64| {
+        let r = says(r, Phase::Reverted, Some(Fault::Transport), why, at);
+        let later = Timestamp(at).after(Span::secs(30));
+        let r = step(&r, Event::Tick, later).unwrap().state;
+        says(&r, Phase::Staged, None, "", later.0 + 1)
+    };
+    let r = again(&permitted(), "lost for 10 s", 10);
+    let r = again(&r, "lost for 20 s", 40_000);
+    let thrice = says(&r, Phase::Reverted, Some(Fault::Transport), "lost for 30 s", 90_000);
+    assert_eq!(
+        told(&thrice),
+        (Some(Fault::Transport), "lost for 10 s; then: lost for 20 s; then: lost for 30 s".into())
+    );
+    let app = says(&r, Phase::Reverted, Some(Fault::App), "not ready", 90_000);
+    assert_eq!(
+        told(&app),
+        (Some(Fault::App), "not ready; before that: lost for 10 s; before that: lost for 20 s".into())
+    );
+    // It went well at last: no failure is shown, and the book still has what happened.
+    let well = says(&says(&r, Phase::Trial, None, "", 90_000), Phase::Confirmed, None, "", 91_000);
+    assert_eq!(told(&well), (None, String::new()));
+    assert_eq!(well.hosts[&name(1)].first_cause().unwrap().reason, "lost for 10 s");
+}
+
+#[test]
+fn what_the_coordinator_judged_comes_before_what_it_led_to() {
+    let r = says(&permitted(), Phase::Starting, None, "", 5);
+    let r = step(&r, Event::Tick, Timestamp(5).after(Span::secs(600))).unwrap().state;
+    let r = says(&r, Phase::Reverted, Some(Fault::Policy), "aborted by the coordinator", 700_000);
+    let (fault, reason) = told(&r);
+    assert_eq!(fault, Some(Fault::App));
+    assert!(reason.starts_with("not healthy within 1m; it was starting; then: aborted"), "{reason}");
+    // Only a host's own word poisons a release.
+    let mut releases = Releases::default();
+    releases.conclude(&r);
+    assert!(releases.failed.is_empty());
+}
