@@ -113,6 +113,27 @@ fn a_rollback_asks_where_its_target_is_not_certain() {
     fleet.serves(app.port, "1.0");
 }
 
+/// One host serves alone, after a first release that failed on the way: what runs nothing is changed first, and nothing waits.
+#[test]
+fn the_only_host_that_serves_comes_last() {
+    let fleet = fleet::new().hosts(3).up();
+    let mut app = App::new("web", free_port(3));
+    app.rollout = app.rollout.replace("max_unavailable: 2", "max_unavailable: 1");
+    let spec = app.version("1.0");
+    let grown = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, grown.replace("selector: \"role=app\"", "selector: \"rack=r1\"")).unwrap();
+    fleet.deploy(&spec, "1.0").expect(0);
+    let spec = app.version("2.0");
+    let path = spec.to_str().unwrap();
+    let plan = fleet.json(&["plan", "-f", path, "--version", "2.0"]);
+    assert_eq!(plan["batches"][2]["hosts"], serde_json::json!(["host-1"]), "{plan}");
+    let deployed = fleet.deploy(&spec, "2.0").expect(0);
+    assert!(deployed.stderr.contains("host-1 is the only host that serves web"), "{}", deployed.stderr);
+    fleet.serves(app.port, "2.0");
+    let id = fleet.newest_rollout().unwrap()["id"].as_str().unwrap().to_owned();
+    fleet.windlass(&["rollout", "resume", &id]).expect(7);
+}
+
 #[test]
 fn versions_attests_what_runs_and_not_what_was_ordered() {
     let fleet = fleet::new().hosts(2).up();
@@ -174,6 +195,8 @@ fn pause_resume_and_abort_steer_a_rollout() {
     // Whoever watches is told that it needs a person.
     deploy.finish().expect(9).says("paused");
     fleet.windlass(&["rollout", "resume", &id]).expect(0);
+    // Nothing is paused now, and nobody is told that something resumed.
+    fleet.windlass(&["rollout", "resume", &id]).expect(7).says("not paused");
     fleet.windlass(&["rollout", "abort", &id, "--yes"]).expect(0);
     fleet.windlass(&["rollout", "watch", &id]).expect(3);
     fleet.serves(app.port, "1.0");

@@ -152,9 +152,15 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
                 .trim_start_matches("a person: ")
                 .to_owned(),
         };
-        return ExpectedError::new(exit, format!("rollout {id} ({title}) is paused: {waits}"))
-            .hint(format!("windlass rollout resume {id}"))
-            .hint(format!("windlass rollout abort {id}    (stops it and goes back)"));
+        let error = ExpectedError::new(exit, format!("rollout {id} ({title}) is paused: {waits}"));
+        // A used-up budget is no matter of an operator's word.
+        let error = match rollout.conditions.as_slice() {
+            [only] if only == "Budget" => {
+                error.hint(format!("windlass rollout watch {id}    (it goes on by itself)"))
+            }
+            _ => error.hint(format!("windlass rollout resume {id}")),
+        };
+        return error.hint(format!("windlass rollout abort {id}    (stops it and goes back)"));
     }
     let why = if rollout.failure.is_empty() { rollout.state.clone() } else { rollout.failure.clone() };
     let mut error =

@@ -1,12 +1,20 @@
 //! Dividing hosts into batches.
 
+use std::collections::BTreeSet;
+
 use windlass_proto::id::HostName;
 use windlass_proto::spec::{Amount, Batches};
 
-/// Hosts in the order of change, divided. Without domains the order is by name; with them by domain, then name, and no
-/// batch reaches over a domain's end. A ramp that ends early gets a last batch with the rest.
-pub fn divide(mut hosts: Vec<(HostName, String)>, division: &Batches) -> Vec<Vec<HostName>> {
-    hosts.sort_by_cached_key(|(name, domain)| (natural(domain), natural(name.as_str())));
+/// Hosts in the order of change, divided: those that run nothing (`idle`) come first, because changing them takes nothing
+/// away. Without domains the order is by name; with them by domain, then name, and no batch reaches over a domain's end. A
+/// ramp that ends early gets a last batch with the rest.
+pub fn divide(
+    mut hosts: Vec<(HostName, String)>,
+    idle: &BTreeSet<HostName>,
+    division: &Batches,
+) -> Vec<Vec<HostName>> {
+    hosts
+        .sort_by_cached_key(|(name, domain)| (!idle.contains(name), natural(domain), natural(name.as_str())));
     let total = count(hosts.len());
     let mut ends = match division {
         Batches::All => vec![],
@@ -109,7 +117,7 @@ mod tests {
             (racks, Batches::Equal(Amount::Count(3)), "h1 h4 | h2 | h5 | h3"),
             ("", Batches::All, ""),
         ] {
-            assert_eq!(shown(&divide(hosts(list), &division)), expected, "{division:?}");
+            assert_eq!(shown(&divide(hosts(list), &BTreeSet::new(), &division)), expected, "{division:?}");
         }
     }
 
@@ -125,8 +133,11 @@ mod tests {
                 .map(|(n, domain)| (HostName::new(format!("h{n}")).unwrap(), format!("d{domain}")))
                 .collect();
             let of = |host: &HostName| hosts.iter().find(|(name, _)| name == host).map(|(_, d)| d.clone()).unwrap();
-            let batches = divide(hosts.clone(), &Batches::Ramp(ramp.into_iter().map(percent).collect()));
+            let idle = hosts.iter().step_by(3).map(|(name, _)| name.clone()).collect();
+            let batches = divide(hosts.clone(), &idle, &Batches::Ramp(ramp.into_iter().map(percent).collect()));
             let mut all: Vec<_> = batches.concat();
+            let first = all.iter().take_while(|host| idle.contains(*host)).count();
+            prop_assert_eq!(first, idle.len(), "those that run nothing come first");
             all.sort();
             let mut expected: Vec<_> = hosts.iter().map(|(name, _)| name.clone()).collect();
             expected.sort();

@@ -69,6 +69,7 @@ impl Rollout {
             failure: String::new(),
             aborted_by: None,
             accepted: 0,
+            last_host: plan.last_host.is_some(),
             batches: plan.batches.clone(),
             hosts,
             progress_since: now,

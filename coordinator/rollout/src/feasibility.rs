@@ -44,8 +44,10 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     let changing: Vec<&FleetHost> = hosts.changing(&order);
     let division = order.spec.strategy.division();
     let domain_of = |host: &FleetHost| domains.get(&host.name).cloned().unwrap_or_default();
+    let idle = changing.iter().filter(|host| !host.serves()).map(|host| host.name.clone()).collect();
     let batches =
-        divide(changing.iter().map(|host| (host.name.clone(), domain_of(host))).collect(), &division);
+        divide(changing.iter().map(|host| (host.name.clone(), domain_of(host))).collect(), &idle, &division);
+    let last_host = last_host(&order, &hosts.taking_part, &changing, &mut checks);
 
     let total = count(hosts.taking_part.len());
     let unavailable = budget::max_unavailable(&order.spec, total);
@@ -90,6 +92,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         domains,
         silent,
         former,
+        last_host,
         wide,
         order,
     }
@@ -181,6 +184,30 @@ fn amounts(order: &Order, total: u32, changing: u32, division: &Batches, checks:
             checks.ok("batches", format!("{} of {}", steps.join(", "), hosts_word(changing)));
         }
     }
+}
+
+/// The host that serves alone, where it is to be changed: `max_unavailable` is the leave for that, and it is said.
+fn last_host(
+    order: &Order,
+    taking_part: &[&FleetHost],
+    changing: &[&FleetHost],
+    checks: &mut Checks,
+) -> Option<HostName> {
+    let mut serving = taking_part.iter().filter(|host| host.serves() && host.state == HostState::Ready);
+    let (Some(only), None, true) = (serving.next(), serving.next(), taking_part.len() > 1) else {
+        return None;
+    };
+    changing.iter().find(|host| host.name == only.name)?;
+    let (only, app) = (&only.name, &order.app);
+    let amount = order.spec.strategy.max_unavailable;
+    checks.warn(
+        "last_host",
+        format!(
+            "{only} is the only host that serves {app}: hosts that run nothing come before it; where none of them comes to \
+             serve, {only} is taken out of service all the same, as max_unavailable {amount} allows"
+        ),
+    );
+    Some(only.clone())
 }
 
 fn disk(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {

@@ -2,9 +2,10 @@
 //!
 //! Unavailable is what is silent, lost, quarantined, in flight by leave of this rollout or busy with another operation, or confirmed without running
 //! what it confirmed. The sum must stay within the budget after the act; hosts in flight must be of one failure domain
-//! and no more than one batch; the last host that serves is never taken. On the way back hosts that are down for other
-//! reasons shrink the budget, but not below one, so that a lost host cannot keep a bad release in place; and a host
-//! that fails on the bad release costs nothing.
+//! and no more than one batch; the last host that serves waits for others to serve, and is taken when none will only where
+//! the plan has said so. On the way back hosts that are down for other reasons shrink the budget, but not below one, so that
+//! a lost host cannot keep a bad release in place; the last host waits there only for hosts that are in flight; and a host that
+//! fails on the bad release costs nothing.
 
 use windlass_proto::id::HostName;
 use windlass_proto::phase::Outcome;
@@ -69,11 +70,33 @@ impl Rollout {
                 }
             }
         }
-        let serving = count(self.hosts.values().filter(|other| self.serves(other)));
-        if total > 1 && serving == 1 && self.serves(host) {
+        if total > 1
+            && self.serves(host)
+            && self.serving().count() == 1
+            && self.waits_for_others(host, flying)
+        {
             return Err(Blocked::LastHealthy);
         }
         Ok(())
+    }
+
+    /// Whether the last host that serves must wait for another one to serve.
+    fn waits_for_others(&self, host: &Host, flying: u32) -> bool {
+        let coming = |other: &Host| {
+            other.is_member()
+                && other.part == Part::Stage
+                && other.silent_since.is_none()
+                && !self.serves(other)
+        };
+        match host.way {
+            Way::Back => flying > 0,
+            Way::Forward => !self.last_host || flying > 0 || self.hosts.values().any(coming),
+        }
+    }
+
+    /// Members that serve now.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &HostName> {
+        self.hosts.iter().filter(|(_, host)| self.serves(host)).map(|(name, _)| name)
     }
 
     /// Whether a host that has not taken its permit yet may have it again: what happened since counts. Going back is never
@@ -93,7 +116,7 @@ impl Rollout {
         count(self.hosts.values().filter(|host| self.is_down(host)))
     }
 
-    fn is_down(&self, host: &Host) -> bool {
+    pub(crate) fn is_down(&self, host: &Host) -> bool {
         let dropped =
             host.way == Way::Forward && host.outcome == Some(Outcome::Confirmed) && !host.is_on(&self.to);
         let dead = matches!(host.outcome, Some(Outcome::Quarantined | Outcome::Lost));
@@ -106,7 +129,7 @@ impl Rollout {
     }
 
     /// Whether the host serves some release now.
-    fn serves(&self, host: &Host) -> bool {
+    pub(crate) fn serves(&self, host: &Host) -> bool {
         let has = host.former.is_some() || host.outcome == Some(Outcome::Confirmed) || host.way == Way::Back;
         host.is_member() && has && !self.is_down(host)
     }

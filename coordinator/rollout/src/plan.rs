@@ -75,6 +75,11 @@ pub struct FleetHost {
 }
 
 impl FleetHost {
+    /// Whether it has a release in service, as far as it has said.
+    pub(crate) const fn serves(&self) -> bool {
+        self.confirmed.is_some()
+    }
+
     /// The releases whose chunks the host need not fetch.
     pub(crate) fn releases(&self) -> impl Iterator<Item = &Digest> {
         let named = self.current.iter().chain(&self.confirmed).map(|release| &release.digest);
@@ -144,6 +149,8 @@ pub struct Plan {
     pub silent: BTreeSet<HostName>,
     /// What each host that takes part has confirmed now.
     pub former: BTreeMap<HostName, ReleaseRef>,
+    /// The host that serves alone and is to be changed.
+    pub last_host: Option<HostName>,
     /// More than half of the hosts may be out of service at once.
     pub wide: bool,
 }

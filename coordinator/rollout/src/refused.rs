@@ -19,6 +19,16 @@ pub enum Refused {
         /// Which rollout.
         id: RolloutId,
     },
+    /// Nothing is paused: what it waits for is no matter of an operator's word.
+    #[error(
+        "rollout {id} is not paused, so there is nothing to resume; it waits for {waits}; `windlass rollout abort {id}` ends it"
+    )]
+    NothingToResume {
+        /// Which rollout.
+        id: RolloutId,
+        /// What it waits for, in words.
+        waits: String,
+    },
     /// The host is not one of the rollout's.
     #[error("host {host} takes no part in rollout {id}")]
     UnknownHost {

@@ -296,6 +296,10 @@ pub struct Rollout {
     pub aborted_by: Option<String>,
     /// Failed hosts that an operator accepted by resuming after a failure.
     pub accepted: u32,
+    /// Whether the only host that served when it was planned may be taken out of service although no other one serves: the
+    /// plan has said so.
+    #[serde(default)]
+    pub last_host: bool,
     /// Hosts in the order of change.
     pub batches: Vec<Vec<HostName>>,
     /// All hosts of the plan: to be changed, unchanged and excused.

@@ -81,10 +81,13 @@ impl Turn {
             .filter(|(_, host)| !host.gone && !host.in_flight() && host.silent_since.is_some())
             .map(|(name, _)| name.clone())
             .collect();
-        let lost = self.r.conditions.contains(&Condition::LostHosts);
-        if !self.r.conditions.remove(&Condition::Manual) && !lost {
-            return Ok(());
+        let lost = self.r.conditions.contains(&Condition::LostHosts) && !silent.is_empty();
+        if !self.r.conditions.contains(&Condition::Manual) && !lost {
+            let waits = crate::view::waiting_for(&self.r);
+            let waits = if waits.is_empty() { "nothing".into() } else { waits };
+            return Err(Refused::NothingToResume { id: self.r.id.clone(), waits });
         }
+        self.r.conditions.remove(&Condition::Manual);
         self.clocks();
         self.r.paused.clear();
         self.r.accepted = self.r.accepted.max(crate::batches::count(self.r.failed().count()));

@@ -203,8 +203,16 @@ pub(crate) fn waiting_for(r: &Rollout) -> String {
         );
     }
     if r.conditions.contains(&Condition::Budget) {
-        let down = listed(&|host| host.outcome == Some(Outcome::Quarantined) || host.in_flight());
-        return format!("hosts to come back ({}); {}", names(down), budget());
+        let down = listed(&|host| r.is_down(host));
+        if !down.is_empty() {
+            return format!("hosts to come back ({}); {}", names(down), budget());
+        }
+        let idle = listed(&|host| host.is_member() && !r.serves(host));
+        let only = names(r.serving());
+        return match idle.is_empty() {
+            true => format!("another host to serve beside {only}"),
+            false => format!("another host to serve beside {only}; nothing runs on {}", names(idle)),
+        };
     }
     match r.state {
         State::Validating => "its start".into(),

@@ -196,6 +196,10 @@ impl Fleet {
         if !rollout.failure.is_empty() {
             return Ok(whole(rollout.failure.clone()));
         }
+        let waits = rollout.view().waiting_for;
+        if !waits.is_empty() {
+            return Ok(whole(format!("rollout {} has not failed; it waits for {waits}", rollout.id)));
+        }
         Err(Refusal::wrong_state(format!(
             "rollout {} has no failure on record: it is {}",
             rollout.id,
