@@ -126,7 +126,7 @@ fn the_only_host_that_serves_comes_last() {
     let spec = app.version("2.0");
     let path = spec.to_str().unwrap();
     let plan = fleet.json(&["plan", "-f", path, "--version", "2.0"]);
-    assert_eq!(plan["batches"][2]["hosts"], serde_json::json!(["host-1"]), "{plan}");
+    assert_eq!(plan["batches"][1]["hosts"], serde_json::json!(["host-3", "host-1"]), "{plan}");
     let deployed = fleet.deploy(&spec, "2.0").expect(0);
     assert!(deployed.stderr.contains("host-1 is the only host that serves web"), "{}", deployed.stderr);
     fleet.serves(app.port, "2.0");

@@ -207,10 +207,10 @@ impl Fleet {
             }
         }
         for (key, failure) in rows::<Failure>(store, "rollout-failure/").await? {
-            if let Some((entry, name)) = self.of_rollout(&key) {
-                if let Some(host) = entry.rollout.hosts.get_mut(&name) {
-                    failure.into_book(host);
-                }
+            if let Some((entry, name)) = self.of_rollout(&key)
+                && let Some(host) = entry.rollout.hosts.get_mut(&name)
+            {
+                failure.into_book(host);
             }
         }
         Ok(())
