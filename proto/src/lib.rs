@@ -6,6 +6,7 @@
 //! * [`id`], [`digest`], [`release`]: names and identities, parsed at the border into types that cannot be wrong.
 //! * [`phase`]: what a host says of an app: phases, outcomes, faults, attestation, evidence.
 //! * [`spec`]: windlass.yaml as types, with its rules.
+//! * [`fence`]: who may lead a host.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
@@ -15,6 +16,7 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod fence;
 pub mod id;
 pub mod limits;
 pub mod phase;

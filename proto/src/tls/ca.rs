@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SigningKey,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -73,6 +74,11 @@ impl Ca {
     /// The CA's private key: for a file of mode 0600 and nothing else.
     pub fn key_pem(&self) -> &str {
         &self.key_pem
+    }
+
+    /// Signs a statement that is no certificate.
+    pub(super) fn sign(&self, statement: &[u8]) -> Result<Vec<u8>, TlsError> {
+        self.issuer.key().sign(statement).map_err(TlsError::Key)
     }
 
     /// The fleet.

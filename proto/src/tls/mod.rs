@@ -7,6 +7,7 @@
 //!
 //! * [`ca`]: make, load and use a CA. [`key`]: an agent's or operator's own key and its CSR.
 //! * [`config`]: rustls configurations for both ends. [`pin`]: trusting a CA by digest, for enrolment.
+//! * [`seal`]: the signature on a fence.
 //! * [`steady`]: the time that certificates are judged by.
 //! * [`peer`]: who is at the other end. [`token`]: join tokens.
 //! * [`channel`] (feature `rpc`): tonic channels over these configurations, and the settings both ends of HTTP/2 keep.
@@ -19,6 +20,7 @@ pub mod error;
 pub mod key;
 pub mod peer;
 pub mod pin;
+pub mod seal;
 pub mod steady;
 pub mod token;
 
@@ -32,6 +34,7 @@ pub use error::TlsError;
 pub use key::Key;
 pub use peer::{Peer, serial_number};
 pub use pin::{ca_pin, verify_ca_pin};
+pub use seal::{draw_leader, fence_is_signed};
 pub use steady::SteadyTime;
 pub use token::{InvalidJoinToken, JoinToken};
 
