@@ -20,10 +20,9 @@ impl Machine {
         }
         self.obey(assign.epoch)?;
         let settled = self.state.is_settled();
-        if let Some(operation) = &mut self.state.operation {
+        if let Some(operation) = &self.state.operation {
             if operation.op == assign.op {
-                operation.epoch = assign.epoch;
-                return Ok(());
+                return self.reaffirm(assign.epoch);
             }
             if !settled {
                 return Err(Refused::Busy { op: operation.op.clone(), phase: self.state.progress.phase() });
@@ -66,6 +65,7 @@ impl Machine {
             self.end(Progress::Failed, Outcome::Failed);
         } else if self.is_there(&to) {
             self.end(Progress::Confirmed, Outcome::Confirmed);
+            self.accept();
         } else {
             // What comes next supersedes what was being watched.
             self.state.watch = None;
@@ -110,6 +110,7 @@ impl Machine {
                 let counter = self.operation()?.to.counter;
                 self.state.counter = self.state.counter.max(counter);
                 self.enter(Progress::Staged);
+                self.accept();
             }
             Staging::Failed { fault, reason } => {
                 self.blame(fault, &reason);
@@ -235,13 +236,20 @@ impl Machine {
     }
 
     /// Refuses orders of a coordinator whose time is over.
-    fn obey(&mut self, epoch: u64) -> Result<(), Refused> {
+    fn obey(&self, epoch: u64) -> Result<(), Refused> {
         let highest = self.state.epoch;
         if epoch < highest {
             return Err(Refused::Fenced { given: epoch, highest });
         }
-        self.state.epoch = epoch;
         Ok(())
+    }
+
+    /// An epoch counts from the first release on whose signature was verified under it: whoever can say a number but has nothing
+    /// that an author signed shuts nobody out.
+    fn accept(&mut self) {
+        if let Some(operation) = self.state.operation.as_ref().filter(|_| self.state.has_accepted()) {
+            self.state.epoch = self.state.epoch.max(operation.epoch);
+        }
     }
 
     fn at_hand(&self, op: &OpId) -> Result<(), Refused> {
@@ -255,6 +263,7 @@ impl Machine {
         match &mut self.state.operation {
             Some(operation) => {
                 operation.epoch = epoch;
+                self.accept();
                 Ok(())
             }
             None => Err(self.not_now()),

@@ -22,7 +22,7 @@ pub struct State {
     pub app: AppName,
     /// Rises with each change that the coordinator should see.
     pub seq: u64,
-    /// The highest epoch obeyed.
+    /// The highest epoch under which a verified release was ordered.
     pub epoch: u64,
     /// The highest counter of a release whose signature was verified here.
     pub counter: u64,
@@ -236,6 +236,18 @@ impl State {
     /// The phase in the words that all parts share.
     pub const fn phase(&self) -> Phase {
         self.progress.phase()
+    }
+
+    /// Whether the release of the operation at hand is one whose signature was verified here.
+    pub const fn has_accepted(&self) -> bool {
+        !matches!(
+            self.progress,
+            Progress::Idle
+                | Progress::Assigned
+                | Progress::Staging
+                | Progress::Failed
+                | Progress::Quarantined
+        )
     }
 
     /// Whether the operation is over (or there never was one): a new one may begin.
