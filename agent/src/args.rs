@@ -14,6 +14,7 @@ use crate::inspect::{inspect_text, releases_text};
 use crate::layout::Layout;
 use crate::log::LogFormat;
 use crate::pin;
+use crate::reset_fence::reset_fence;
 use crate::restore_links::restore_links;
 use crate::runtime::HostContext;
 use crate::runtime::systemd::memory;
@@ -72,6 +73,16 @@ pub enum Verb {
         /// The agent's configuration.
         #[arg(long, default_value = "/etc/windlass/agent.toml")]
         config: PathBuf,
+    },
+    /// Obey any coordinator of this fleet again, whichever this host has obeyed. The agent must not be running.
+    ///
+    /// A host obeys the coordinator under which it last accepted a release, and those that come after it. When that one is gone
+    /// for good and the coordinator that leads now does not know it (it was restored from an older backup), start that
+    /// coordinator with `windlass-coordinator run --after-restore`; where that does not help, use this. Applications go on.
+    ResetFence {
+        /// The agent's state directory.
+        #[arg(long, default_value = "/var/lib/windlass")]
+        state_dir: PathBuf,
     },
     /// Make each application's `current` link from what was confirmed, as after a boot. The agent must not be running.
     ///
@@ -138,6 +149,7 @@ impl Args {
             }
             Verb::Pin(args) => pin(&args, true),
             Verb::Unpin(args) => pin(&args, false),
+            Verb::ResetFence { state_dir } => reset(&state_dir),
             Verb::StopApps { config } => on_host(&config, |layout, _| {
                 stop_apps(layout).map(|count| tracing::info!(count, "applications stopped"))
             }),
@@ -166,6 +178,27 @@ fn pin(PinArgs { app, release, state_dir }: &PinArgs, pinned: bool) -> ExitCode 
         Ok(row) => {
             let verb = if pinned { "pinned" } else { "unpinned" };
             println!("{verb} {}", row.release);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is the verb's output")]
+fn reset(state_dir: &Path) -> ExitCode {
+    let layout = match layout_in(state_dir) {
+        Ok(layout) => layout,
+        Err(error) => return fail(&*error, 1),
+    };
+    match reset_fence(&layout) {
+        Ok(Some(fence)) => {
+            println!("this host had obeyed {fence}; from now on it obeys any coordinator of its fleet");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => {
+            println!(
+                "this host has obeyed nobody whose fence it knows; it obeys any coordinator of its fleet"
+            );
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error, 1),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use windlass_proto::fence::{Obeyed, Offer};
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::phase::AppStatus;
 use windlass_proto::time::Span;
@@ -19,8 +20,19 @@ pub struct FromSession {
     pub opened_at: BootTime,
     /// When it was received.
     pub received_at: BootTime,
+    /// Under which leadership it came; none from a coordinator that is older than fences.
+    pub under: Option<Under>,
     /// What came.
     pub order: Order,
+}
+
+/// The leadership under which an order came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Under {
+    /// What its coordinator showed when the session began.
+    pub offer: Arc<Offer>,
+    /// Number of the assignment; 0 for other orders.
+    pub mark: u64,
 }
 
 /// What a coordinator says, checked and in the domain's types.
@@ -71,6 +83,8 @@ pub struct Published {
     pub apps: BTreeMap<AppName, Arc<AppStatus>>,
     /// The highest epoch this host has obeyed; a coordinator that welcomes with a lower one is not listened to.
     pub highest_epoch: u64,
+    /// What this host has obeyed, by the journal.
+    pub obeyed: Option<Obeyed>,
     /// Rises when the session is to be closed and a new one dialled. The session compares with the value it saw when it
     /// began to dial.
     pub redials: u64,

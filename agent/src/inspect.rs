@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
+use windlass_proto::fence::{Fence, Obeyed};
 use windlass_proto::id::AppName;
 
 use crate::held;
@@ -151,6 +152,9 @@ pub fn inspect_text(apps: &[AppInspection]) -> String {
         if let Some(floor) = app.floor {
             line(&mut text, format_args!("  highest counter seen: {floor}"));
         }
+        if let Some(obeyed) = obeyed(app) {
+            line(&mut text, format_args!("  this host obeys {obeyed}"));
+        }
         for row in &app.history {
             let reason = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
             line(
@@ -169,6 +173,12 @@ pub fn inspect_text(apps: &[AppInspection]) -> String {
         }
     }
     if text.is_empty() { "no apps on this host\n".into() } else { text }
+}
+
+/// Whom the host had obeyed when the app's last record was made.
+fn obeyed(app: &AppInspection) -> Option<Fence> {
+    let obeyed = app.state.as_ref()?.get("obeyed")?.clone();
+    serde_json::from_value::<Obeyed>(obeyed).ok().map(|obeyed| obeyed.signed.fence)
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {

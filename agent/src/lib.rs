@@ -24,7 +24,7 @@
 //! * [`traffic`]: how an application gets traffic on this host, and how it loses it.
 //! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
-//! * [`restore_links`]: `current` at boot, without an agent.
+//! * [`restore_links`]: `current` at boot, without an agent. [`reset_fence`]: obeying any coordinator again.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay; [`pin`]: which somebody wants.
 //! * [`failpoint`]: where tests kill the agent; nothing but in a build for them.
@@ -67,6 +67,7 @@ pub mod probe;
 pub mod processes;
 pub mod pulse;
 pub mod recover;
+pub mod reset_fence;
 pub mod restore_links;
 pub mod retain;
 pub mod runtime;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use windlass_proto::fence::{Fence, Obeyed};
 use windlass_proto::id::AppName;
 use windlass_release::{HISTORY, State};
 
@@ -15,6 +16,9 @@ use crate::{clock, held, link};
 struct Record {
     boot: String,
     state: State,
+    /// What the host had obeyed by then, whichever app it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    obeyed: Option<Obeyed>,
 }
 
 /// The states of all apps, and the journal behind them.
@@ -22,6 +26,7 @@ struct Record {
 pub struct Ledger {
     journal: Journal,
     boot: String,
+    obeyed: Option<Obeyed>,
 }
 
 /// One app as it was left.
@@ -37,20 +42,64 @@ impl Ledger {
     /// The journal, and what [`left`] says of it.
     pub fn open(journal: Journal, recovered: &Recovered, layout: &Layout, boot: String) -> (Self, Vec<Left>) {
         let left = left(recovered, layout, &boot);
-        (Self { journal, boot }, left)
+        (Self { journal, boot, obeyed: obeyed(recovered) }, left)
     }
 
     /// Makes a state durable. Blocks until it is on the disk.
     pub fn keep(&mut self, state: &State) -> Result<(), JournalError> {
-        let record = Record { boot: self.boot.clone(), state: state.clone() };
+        self.keep_under(state, None)
+    }
+
+    /// The same for a state in which a signed release was accepted under this fence. They are one record.
+    pub fn keep_under(&mut self, state: &State, accepted: Option<Obeyed>) -> Result<(), JournalError> {
+        let is_newer = |new: &Obeyed| {
+            self.obeyed.as_ref().is_none_or(|old| {
+                let (old, new) = (old.led(), new.led());
+                new.fence.epoch > old.fence.epoch || (new.fence == old.fence && new.mark > old.mark)
+            })
+        };
+        let obeyed = accepted.filter(is_newer).or_else(|| self.obeyed.clone());
+        let record = Record { boot: self.boot.clone(), state: state.clone(), obeyed };
         let payload = serde_json::to_vec(&record).unwrap_or_default();
         let mut changes = vec![Change::State { app: state.app.clone(), payload }];
         // Apart from the state, so that it outlives a record that cannot be read.
         if self.journal.latest().floors.get(&state.app).copied().unwrap_or(0) < state.counter {
             changes.push(Change::Floor { app: state.app.clone(), counter: state.counter });
         }
-        self.journal.append_all(changes)
+        self.journal.append_all(changes)?;
+        self.obeyed = record.obeyed;
+        Ok(())
     }
+
+    /// What this host has obeyed.
+    pub const fn obeyed(&self) -> Option<&Obeyed> {
+        self.obeyed.as_ref()
+    }
+}
+
+/// What the host has obeyed last, by the journal.
+fn obeyed(recovered: &Recovered) -> Option<Obeyed> {
+    let records = recovered.latest.states.values();
+    let all = records.filter_map(|payload| serde_json::from_slice::<Record>(payload).ok()?.obeyed);
+    all.max_by_key(|obeyed| (obeyed.signed.fence.epoch, obeyed.mark))
+}
+
+/// Has a host that obeyed somebody obey anybody of its fleet again. Returns whom it had obeyed.
+pub fn reset_fence(journal: &mut Journal) -> Result<Option<Fence>, JournalError> {
+    let mut last = None;
+    let mut changes = Vec::new();
+    for (app, payload) in &journal.latest().states {
+        // What is not understood is not obeyed either.
+        let Ok(mut record) = serde_json::from_slice::<Record>(payload) else { continue };
+        last = last.max(record.obeyed.take().map(|obeyed| obeyed.signed.fence));
+        record.state.epoch = 0;
+        let payload = serde_json::to_vec(&record).unwrap_or_default();
+        changes.push(Change::State { app: app.clone(), payload });
+    }
+    if !changes.is_empty() {
+        journal.append_all(changes)?;
+    }
+    Ok(last)
 }
 
 /// Takes what the journal says, and completes it from the links: an app with a confirmed release that the journal does not
@@ -142,6 +191,7 @@ pub(crate) mod tests {
 
     use windlass_proto::bundle::{AuthorKey, Entry, EntryKind, EntryPath, Envelope, Manifest};
     use windlass_proto::digest::Digest;
+    use windlass_proto::fence::{LeaderId, SignedFence};
     use windlass_proto::phase::Phase;
     use windlass_proto::release::ReleaseRef;
     use windlass_proto::time::Timestamp;
@@ -185,7 +235,7 @@ pub(crate) mod tests {
     }
 
     fn recorded(state: &State, boot: &str) -> Latest {
-        let record = Record { boot: boot.into(), state: state.clone() };
+        let record = Record { boot: boot.into(), state: state.clone(), obeyed: None };
         let states = [(app(), serde_json::to_vec(&record).unwrap())].into();
         Latest { states, floors: [(app(), 9)].into() }
     }
@@ -215,6 +265,51 @@ pub(crate) mod tests {
         assert_eq!(recovered.latest.floors[&app()], 3);
         let (_, left) = Ledger::open(journal, &recovered, &layout, "boot-1".into());
         assert_eq!(left, [Left { state, same_boot: true }]);
+    }
+
+    #[test]
+    fn what_was_obeyed_is_kept_with_the_state_and_goes_up_only_until_it_is_reset() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = host(dir.path());
+        let open = || {
+            let (journal, recovered) = Journal::open(layout.state()).unwrap();
+            Ledger::open(journal, &recovered, &layout, "boot-1".into()).0
+        };
+        let obeyed = |epoch, leader, mark| {
+            let fence = Fence { epoch, leader: LeaderId([leader; 16]) };
+            Obeyed { signed: SignedFence { fence, signature: vec![leader] }, mark }
+        };
+        let mut ledger = open();
+        assert_eq!(ledger.obeyed(), None);
+        let state = State { epoch: 5, ..State::new(app()) };
+        ledger.keep(&state).unwrap();
+        drop(ledger);
+        let mut ledger = open();
+        assert_eq!(ledger.obeyed(), None, "a record of before there were fences");
+        for (given, is) in [
+            (obeyed(5, 1, 2), obeyed(5, 1, 2)),
+            (obeyed(5, 1, 1), obeyed(5, 1, 2)),
+            (obeyed(5, 2, 9), obeyed(5, 1, 2)),
+            (obeyed(4, 2, 9), obeyed(5, 1, 2)),
+            (obeyed(5, 1, 3), obeyed(5, 1, 3)),
+            (obeyed(6, 2, 0), obeyed(6, 2, 0)),
+        ] {
+            ledger.keep_under(&state, Some(given)).unwrap();
+            assert_eq!(ledger.obeyed(), Some(&is));
+        }
+        // Another app's record carries it, too.
+        let news = State::new(AppName::new("news").unwrap());
+        ledger.keep(&news).unwrap();
+        drop(ledger);
+        assert_eq!(open().obeyed(), Some(&obeyed(6, 2, 0)));
+
+        let (mut journal, _) = Journal::open(layout.state()).unwrap();
+        assert_eq!(reset_fence(&mut journal).unwrap(), Some(obeyed(6, 2, 0).signed.fence));
+        drop(journal);
+        let (journal, recovered) = Journal::open(layout.state()).unwrap();
+        let (ledger, left) = Ledger::open(journal, &recovered, &layout, "boot-1".into());
+        assert_eq!(ledger.obeyed(), None);
+        assert_eq!(left.iter().map(|left| left.state.epoch).collect::<Vec<_>>(), [0, 0]);
     }
 
     #[test]

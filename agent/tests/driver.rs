@@ -15,7 +15,7 @@ use windlass_agent::clock;
 use windlass_agent::config::HostPolicy;
 use windlass_agent::dispatch::{Uplink, Yard};
 use windlass_agent::driver::Driver;
-use windlass_agent::exchange::{FromSession, Order, Published};
+use windlass_agent::exchange::{FromSession, Order, Published, Under};
 use windlass_agent::held;
 use windlass_agent::hook::runner::ShimRunner;
 use windlass_agent::journal::Journal;
@@ -34,6 +34,7 @@ use windlass_agent::staging::{Patience, Stager};
 use windlass_agent::store::{MemoryStore, ReleaseStore as _};
 use windlass_agent::traffic;
 use windlass_proto::bundle::{AuthorKey, Envelope, Tree};
+use windlass_proto::fence::{Fence, LeaderId, Led, Offer, SignedFence};
 use windlass_proto::id::{AppName, OpId, RolloutId};
 use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
@@ -218,23 +219,28 @@ impl Agent {
     }
 
     fn say(&self, order: Order) {
+        self.say_under(None, order);
+    }
+
+    fn say_under(&self, under: Option<Under>, order: Order) {
         let now = BootTime(clock::boot_ms());
-        self.orders.blocking_send(FromSession { opened_at: now, received_at: now, order }).unwrap();
+        self.orders.blocking_send(FromSession { opened_at: now, received_at: now, under, order }).unwrap();
+    }
+
+    /// Has a release ordered under a fence.
+    fn assign_under(&self, under: &Under, n: u32, to: &ReleaseRef) {
+        let epoch = under.offer.signed.fence.epoch;
+        self.say_under(Some(under.clone()), Order::Assign(Box::new(order_to(n, to, epoch))));
+    }
+
+    /// What the host has obeyed, as epoch, leader and mark.
+    fn obeyed(&self) -> Option<(u64, u8, u64)> {
+        let led = self.published.borrow().obeyed.as_ref()?.led();
+        Some((led.fence.epoch, led.fence.leader.0[0], led.mark))
     }
 
     fn assign(&self, n: u32, to: &ReleaseRef, change: impl FnOnce(&mut Assign)) {
-        let mut assign = Assign {
-            op: op(n),
-            rollout: RolloutId::new(format!("r-{n}")).unwrap(),
-            epoch: 1,
-            to: to.clone(),
-            order: HostOrder {
-                host: HostSpec { confirm_timeout: Span::secs(60), ..HostSpec::default() },
-                min_healthy_time: Span(100),
-                healthy_deadline: Span::secs(20),
-            },
-            rollback: false,
-        };
+        let mut assign = order_to(n, to, 1);
         change(&mut assign);
         self.say(Order::Assign(Box::new(assign)));
     }
@@ -277,6 +283,29 @@ impl Agent {
         eventually("pruned", || !bait.exists());
         status
     }
+}
+
+fn order_to(n: u32, to: &ReleaseRef, epoch: u64) -> Assign {
+    Assign {
+        op: op(n),
+        rollout: RolloutId::new(format!("r-{n}")).unwrap(),
+        epoch,
+        to: to.clone(),
+        order: HostOrder {
+            host: HostSpec { confirm_timeout: Span::secs(60), ..HostSpec::default() },
+            min_healthy_time: Span(100),
+            healthy_deadline: Span::secs(20),
+        },
+        rollback: false,
+    }
+}
+
+/// A leadership that shows this entry of its lineage.
+fn under(epoch: u64, leader: u8, mark: u64, follows: Option<(u64, u8, u64)>) -> Under {
+    let fence = |epoch, leader| Fence { epoch, leader: LeaderId([leader; 16]) };
+    let signed = SignedFence { fence: fence(epoch, leader), signature: vec![leader] };
+    let follows = follows.map(|(epoch, leader, mark)| Led { fence: fence(epoch, leader), mark });
+    Under { offer: Arc::new(Offer { signed, follows }), mark }
 }
 
 fn eventually(what: &str, reached: impl Fn() -> bool) {
@@ -392,6 +421,63 @@ fn without_a_lease_nothing_is_taken_out() {
     assert_eq!(status.reason, "not touched: enough");
     assert!(!status.phase_times.contains_key(&Phase::Draining));
     assert_eq!(place.current(), Some(one.digest));
+    agent.kill();
+}
+
+#[test]
+fn what_is_obeyed_is_journalled_with_the_first_release_and_others_are_not_obeyed() {
+    let place = Place::new();
+    let agent = Agent::start(&place);
+    // A release that no author has signed binds nobody.
+    let digest = windlass_proto::digest::Digest::from_bytes([7; 32]);
+    let unsigned = ReleaseRef { app: app(), version: "1.0".parse().unwrap(), digest, counter: 1 };
+    let nobody = under(9, 9, 1, None);
+    agent.assign_under(&nobody, 1, &unsigned);
+    agent.until_phase(1, Phase::Staging);
+    let bait = place.layout().release(&app(), &windlass_proto::digest::Digest::from_bytes([0xee; 32]));
+    fs::create_dir(&bait).unwrap();
+    agent.say_under(Some(nobody), Order::Abort { op: op(1), epoch: 9, reason: "enough".into() });
+    agent.until_phase(1, Phase::Idle);
+    eventually("pruned", || !bait.exists());
+    assert_eq!((agent.obeyed(), agent.published.borrow().highest_epoch), (None, 0));
+
+    let one = place.good(1);
+    agent.assign_under(&under(5, 1, 4, None), 2, &one);
+    agent.until_phase(2, Phase::Staged);
+    assert_eq!(agent.obeyed(), Some((5, 1, 4)));
+    // Lower, equal and higher; with an order's epoch that is not the session's; and older than fences.
+    let redials = agent.published.borrow().redials;
+    for wrong in [
+        under(4, 1, 1, None),
+        under(5, 2, 1, Some((5, 1, 4))),
+        under(6, 2, 1, None),
+        under(6, 2, 1, Some((5, 1, 3))),
+        under(u64::MAX, 2, 1, Some((5, 1, 4))),
+    ] {
+        let abort = Order::Abort { op: op(2), epoch: wrong.offer.signed.fence.epoch, reason: "wrong".into() };
+        agent.say_under(Some(wrong), abort);
+    }
+    agent.say_under(Some(under(5, 1, 0, None)), Order::Abort { op: op(2), epoch: 6, reason: "wrong".into() });
+    agent.say(Order::Abort { op: op(2), epoch: 9, reason: "wrong".into() });
+    eventually("six sessions are given up", || agent.published.borrow().redials == redials + 6);
+    assert_eq!(agent.status().unwrap().phase, Phase::Staged);
+    agent.kill();
+
+    // It is on disk, and a coordinator that knows it is obeyed.
+    let agent = Agent::start(&place);
+    assert_eq!(agent.obeyed(), Some((5, 1, 4)));
+    let next = under(6, 3, 0, Some((5, 1, 7)));
+    agent.say(Order::Lease);
+    let permit = Order::Permit { op: op(2), epoch: 6, ttl: Span::secs(30) };
+    agent.say_under(Some(next.clone()), permit);
+    agent.until_phase(2, Phase::Trial);
+    assert_eq!(agent.obeyed(), Some((6, 3, 0)));
+    agent.say_under(Some(next), Order::Confirm { op: op(2), epoch: 6 });
+    agent.until_phase(2, Phase::Confirmed);
+    let two = place.good(2);
+    agent.assign_under(&under(6, 3, 8, None), 3, &two);
+    agent.until_phase(3, Phase::Staged);
+    assert_eq!(agent.obeyed(), Some((6, 3, 8)));
     agent.kill();
 }
 

@@ -96,8 +96,7 @@ impl AgentService for Fake {
             return Err(Status::invalid_argument("no hello"));
         };
         let (down, receiver) = mpsc::channel(64);
-        let welcome =
-            rpc::Welcome { epoch: self.epoch, heartbeat_interval_ms: 100, coordinator_version: "x".into() };
+        let welcome = rpc::Welcome { epoch: self.epoch, heartbeat_interval_ms: 100, ..Default::default() };
         say(&down, down::Kind::Welcome(welcome)).await;
         let (tell, up) = mpsc::channel(1024);
         let (leases, answers) = (self.leases, down.clone());

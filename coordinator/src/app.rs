@@ -20,8 +20,8 @@ use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
 use crate::clock::{self, Clock};
 use crate::config::Settings;
-use crate::driver::{self, Driver, DriverFailed};
-use crate::fleet::{Fleet, LoadError};
+use crate::driver::{self, Disk, Driver, DriverFailed};
+use crate::fleet::{self, Fleet, LoadError};
 use crate::listen::{self, Door};
 use crate::objects::{ObjectError, Objects};
 use crate::pki::{Pki, PkiError};
@@ -33,7 +33,7 @@ use crate::rpc::fleet::Fleets;
 use crate::rpc::rollout::Rollouts;
 use crate::rpc::{DECODE, Shared};
 use crate::session::Sessions;
-use crate::store::{Member, SledStore, StateStore, StoreError};
+use crate::store::{Member, Rise, SledStore, StateStore, StoreError};
 
 /// Calls under way get so long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -111,9 +111,19 @@ pub enum AppError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store failed while running.
+    /// The store failed while running, or another coordinator leads.
     #[error(transparent)]
     Driver(#[from] DriverFailed),
+}
+
+impl AppError {
+    /// 1 where trying again may help; 2 where only a person can: no supervisor starts the coordinator again then.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Driver(DriverFailed::Deposed(_)) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// A coordinator that is bound and loaded but does not serve yet.
@@ -172,11 +182,20 @@ impl App {
         .await?;
         let member =
             Member { id: format!("c-{}", uuid::Uuid::new_v4().simple()), address: operators.1.to_string() };
-        let leadership = store.campaign(&member).await?;
-        let epoch = leadership.fence.epoch;
+        let deposed = fleet::deposed(&store).await?;
+        let rise = match (deposed, settings.after_restore) {
+            (Some(deposed), false) => return Err(DriverFailed::Deposed(Box::new(deposed)).into()),
+            (_, false) => Rise::ONE,
+            (deposed, true) => Rise::after_restore(deposed.map_or(0, |deposed| deposed.by.epoch)),
+        };
+        let fence = store.campaign(&member, rise).await?.fence;
+        let epoch = fence.epoch;
         let mut clock = Clock::default();
-        let mut fleet = Fleet::new(settings.fleet, epoch, clock.now());
+        let mut fleet = Fleet::new(settings.fleet, fence, clock.now());
         fleet.load(&store).await?;
+        if settings.after_restore {
+            fleet.begin_restore();
+        }
         fleet.recover();
         let (own_agents, own_operators) = pki.issue_servers(&member.id)?;
         let agents_tls =
@@ -190,8 +209,12 @@ impl App {
         let (agents_tls, operators_tls) = (time.judge_clients(agents_tls), time.judge_clients(operators_tls));
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
         let store: Arc<dyn StateStore> = Arc::new(store);
-        let (driver, driver_task) =
-            driver::spawn(fleet, Arc::clone(&store), leadership.fence, clock, driver_stop.clone());
+        let (driver, driver_task) = driver::spawn(
+            fleet,
+            Disk { store: Arc::clone(&store), member, fence },
+            clock,
+            driver_stop.clone(),
+        );
         write_addresses(&addresses, agents.1, operators.1)?;
         let shared = Shared::new(driver.clone(), objects, AuditLog(store), stop.clone());
         Ok(Self {
@@ -219,6 +242,7 @@ impl App {
             driver: driver.clone(),
             objects: shared.objects.clone(),
             questions: shared.questions.clone(),
+            pki: pki.clone(),
             time,
             stop: stop.clone(),
         };

@@ -56,6 +56,10 @@ pub struct RunArgs {
     /// Where operators connect [default: 127.0.0.1:7444]; port 0 takes any free one.
     #[arg(long, value_name = "ADDR")]
     pub operator_listen: Option<SocketAddr>,
+    /// Lead although hosts have obeyed a coordinator that this state does not know: it was restored from a backup, and every
+    /// other coordinator of this fleet is stopped for good. Once is enough; hosts that return later are led too.
+    #[arg(long)]
+    pub after_restore: bool,
 }
 
 /// Flags of `issue-operator`.

@@ -20,6 +20,8 @@ pub struct Settings {
     pub agent_listen: SocketAddr,
     /// Where operators connect.
     pub operator_listen: SocketAddr,
+    /// The state was restored from a backup and is to lead all the same. A flag only: it is for one start.
+    pub after_restore: bool,
 }
 
 /// Settings as the file writes them.
@@ -88,6 +90,7 @@ impl Settings {
             state_dir,
             agent_listen: agent_listen.unwrap_or((Ipv4Addr::UNSPECIFIED, 7443).into()),
             operator_listen: operator_listen.unwrap_or((Ipv4Addr::LOCALHOST, 7444).into()),
+            after_restore: args.after_restore,
         })
     }
 }

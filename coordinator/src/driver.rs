@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::ErrorKind;
 
 use crate::clock::Clock;
-use crate::fleet::{Act, Fleet, Refusal};
-use crate::store::{CommitError, Fence, MAX_BYTES, MAX_OPS, StateStore, Txn, Write};
+use crate::fleet::{Act, Deposed, Fleet, Refusal};
+use crate::store::{CommitError, Fence, MAX_BYTES, MAX_OPS, Member, Rise, StateStore, Txn, Write};
 
 /// Commands waiting; more wait in their callers.
 const QUEUE: usize = 1024;
@@ -76,25 +76,30 @@ impl Driver {
 
 /// Why the driver stopped by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("the coordinator cannot keep its state and stops; hosts keep what they run")]
-pub struct DriverFailed(#[source] CommitError);
+pub enum DriverFailed {
+    /// The store.
+    #[error("the coordinator cannot keep its state and stops; hosts keep what they run")]
+    Store(#[source] CommitError),
+    /// Another coordinator has come as far or further. It is on record.
+    #[error(transparent)]
+    Deposed(Box<Deposed>),
+}
 
 /// Starts the task; it ends on `stop` after the commands that wait are done, or when the store fails for good.
 pub fn spawn(
     fleet: Fleet,
-    store: Arc<dyn StateStore>,
-    fence: Fence,
+    disk: Disk,
     clock: Clock,
     stop: CancellationToken,
 ) -> (Driver, tokio::task::JoinHandle<Result<(), DriverFailed>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let task = tokio::spawn(run(fleet, Disk { store, fence }, clock, receiver, stop));
+    let task = tokio::spawn(run(fleet, disk, clock, receiver, stop));
     (Driver { commands: sender }, task)
 }
 
 async fn run(
     mut fleet: Fleet,
-    disk: Disk,
+    mut disk: Disk,
     mut clock: Clock,
     mut commands: mpsc::Receiver<Command>,
     stop: CancellationToken,
@@ -134,6 +139,16 @@ async fn run(
         for answer in answers.drain(..) {
             answer();
         }
+        if let Some(deposed) = fleet.deposed() {
+            return Err(DriverFailed::Deposed(Box::new(deposed.clone())));
+        }
+        if let Some(above) = fleet.take_rise() {
+            disk.rise(Rise::after_restore(above)).await?;
+            fleet.lead_anew(disk.fence);
+            let (writes, outbox) = fleet.take_changes();
+            disk.commit(writes).await?;
+            fleet.dispatch(outbox);
+        }
     }
 }
 
@@ -146,12 +161,24 @@ async fn sleep(wait: Option<Duration>) {
 }
 
 /// The store, with the right to write to it.
-struct Disk {
-    store: Arc<dyn StateStore>,
-    fence: Fence,
+#[derive(Debug)]
+pub struct Disk {
+    /// The store.
+    pub store: Arc<dyn StateStore>,
+    /// Who writes.
+    pub member: Member,
+    /// The right to.
+    pub fence: Fence,
 }
 
 impl Disk {
+    /// Wins the right anew, under a higher epoch.
+    async fn rise(&mut self, rise: Rise) -> Result<(), DriverFailed> {
+        let won = self.store.campaign(&self.member, rise).await;
+        self.fence = won.map_err(|error| DriverFailed::Store(error.into()))?.fence;
+        Ok(())
+    }
+
     /// Commits in order, in as many transactions as the store's bounds ask for.
     async fn commit(&self, writes: Vec<Write>) -> Result<(), DriverFailed> {
         let mut txn = Txn::default();
@@ -182,7 +209,7 @@ impl Disk {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }
-                Err(error) => return Err(DriverFailed(error)),
+                Err(error) => return Err(DriverFailed::Store(error)),
             }
         }
     }

@@ -40,13 +40,13 @@ use clap::{CommandFactory as _, Parser as _};
 
 use args::{Args, Verb};
 
-/// The program; exit codes: 0 done, 1 failed, 2 bad usage or settings.
+/// The program; exit codes: 0 done, 1 failed, 2 bad usage or settings, or deposed.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     log::init(args.log_format);
-    let done = match args.verb {
+    let done: Result<(), Box<dyn std::error::Error>> = match args.verb {
         Verb::Run(args) => match config::Settings::load(args) {
-            Ok(settings) => run(settings),
+            Ok(settings) => return run(settings),
             Err(error) => {
                 report(&error);
                 return ExitCode::from(2);
@@ -69,9 +69,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(settings: config::Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async { Ok(app::App::build(settings).await?.run().await?) })
+fn run(settings: config::Settings) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(async { app::App::build(settings).await?.run().await }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 /// An error for people: what failed, then why, one cause a line.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use windlass_proto::fence::{Obeyed, Shown};
 use windlass_proto::id::HostId;
 use windlass_proto::limits::EVIDENCE_BYTES;
 use windlass_proto::phase::{AppStatus, Evidence};
@@ -23,6 +24,7 @@ use crate::driver::Driver;
 use crate::fleet::record::Facts;
 use crate::fleet::{APPS, Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
+use crate::pki::Pki;
 use crate::questions::Questions;
 
 /// The first message must come within this time.
@@ -42,6 +44,8 @@ pub struct Sessions {
     pub objects: Objects,
     /// What hosts were asked.
     pub questions: Questions,
+    /// The key that fences are signed with.
+    pub pki: Pki,
     /// What certificates are judged by: hosts that go on speaking prove it.
     pub time: Arc<SteadyTime>,
     /// Ends all sessions.
@@ -67,7 +71,8 @@ impl Sessions {
                 version::PROTOCOL
             )));
         }
-        let (highest, apps) = (hello.highest_epoch, statuses(hello.apps)?);
+        let shown = self.shown(hello.highest_epoch, hello.obeyed)?;
+        let apps = statuses(hello.apps)?;
         let greeting = Greeting {
             agent_version: hello.agent_version,
             address: hello.address,
@@ -80,19 +85,18 @@ impl Sessions {
         let (orders, receiver) = mpsc::channel(SESSION_QUEUE);
         let (down, stream) = mpsc::channel(SESSION_QUEUE);
         let host = id.clone();
-        let epoch = self.driver.request(move |fleet| {
-            if highest > fleet.epoch {
-                return Err(crate::fleet::Refusal::wrong_state(format!(
-                    "the host has obeyed epoch {highest}, this coordinator leads epoch {}: its state is older than the fleet",
-                    fleet.epoch
-                )));
-            }
+        let met = self.driver.request(move |fleet| {
+            let follows = fleet.meet(&host, &shown)?;
             fleet.connect(&host, number, orders, greeting)?;
-            Ok(fleet.epoch)
+            Ok((fleet.fence(), follows))
         });
-        let epoch = epoch.await?;
+        let (fence, follows) = met.await?;
+        let signed = self.pki.agents().sign_fence(fence);
+        let signed = signed.map_err(|error| ErrorKind::Internal.status(error.to_string()))?;
         let welcome = rpc::Welcome {
-            epoch,
+            epoch: fence.epoch,
+            fence: Some((&signed).into()),
+            follows: follows.map(Into::into),
             heartbeat_interval_ms: HEARTBEAT.0,
             coordinator_version: version::PROGRAM.to_owned(),
         };
@@ -103,6 +107,14 @@ impl Sessions {
         let task = Session { id, number, sessions: self.clone(), down };
         tokio::spawn(task.run(up, receiver));
         Ok(ReceiverStream::new(stream))
+    }
+
+    /// What a host shows of whom it has obeyed, and whether it is more than its word.
+    fn shown(&self, highest: u64, obeyed: Option<rpc::Fence>) -> Result<Shown, Status> {
+        let obeyed =
+            obeyed.map(Obeyed::try_from).transpose().map_err(|error| error.within("hello.obeyed"))?;
+        let signed = obeyed.as_ref().is_some_and(|obeyed| self.pki.agents().has_signed(&obeyed.signed));
+        Ok(Shown { led: obeyed.as_ref().map(Obeyed::led), signed, highest })
     }
 
     /// Stores evidence of a failure in a rollout that the host takes part in. Lost evidence is said again at Hello.

@@ -2,6 +2,7 @@
 //!
 //! The `select!` only makes an input; `Driver::handle` deals with it and never waits for anything but the disk.
 
+mod orders;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State
 use self::rules::{ending, in_words, instead, may_go_unrecorded};
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
-use crate::exchange::{FromSession, Order, Published};
+use crate::exchange::{FromSession, Published, Under};
 use crate::failpoint;
 use crate::network;
 use crate::perform::chain;
@@ -49,6 +50,8 @@ pub struct Driver {
     orders: mpsc::Receiver<FromSession>,
     found: mpsc::Receiver<Found>,
     published: watch::Sender<Published>,
+    /// The leadership of the order at hand.
+    ordering: Option<Under>,
     contact: Option<BootTime>,
     /// Where the coordinators are, once that is known.
     coordinators: Arc<OnceLock<Vec<SocketAddr>>>,
@@ -63,6 +66,8 @@ struct App {
     state: State,
     lanes: Lanes,
     detail: String,
+    /// Under which the operation at hand was ordered, in this run of the agent.
+    under: Option<Under>,
 }
 
 /// Something to deal with.
@@ -89,12 +94,15 @@ impl Driver {
             orders,
             found,
             published,
+            ordering: None,
             contact: None,
             coordinators: Arc::default(),
             refused_until: BootTime(0),
             sweep_at: BootTime(0),
         };
         driver.sweep_later();
+        let obeyed = driver.ledger.obeyed().cloned();
+        driver.published.send_modify(|published| published.obeyed = obeyed);
         for Left { state, same_boot } in left {
             let app = state.app.clone();
             tracing::info!(%app, phase = %state.phase(), same_boot, "app recovered");
@@ -142,7 +150,8 @@ impl Driver {
                 if let Some(app) = self.apps.get(&app) {
                     app.lanes.performed.add(&outcome.performed);
                 }
-                let stepped = self.step(&app, outcome.event);
+                let event = self.still_obeyed(&app, outcome.event);
+                let stepped = self.step(&app, event);
                 if let (true, Some(process), Some(app)) = (stepped, outcome.process, self.apps.get_mut(&app))
                 {
                     app.lanes.watch(app.state.run_turn, process);
@@ -166,50 +175,6 @@ impl Driver {
         }
     }
 
-    fn order(&mut self, FromSession { opened_at, received_at, order }: FromSession) {
-        // Whatever comes is proof of contact with somebody, but only a lease is with one who leads.
-        match order {
-            Order::Lease => self.contact = Some(received_at),
-            Order::Assign(assign) => {
-                let app = assign.to.app.clone();
-                if self.is_fenced(assign.epoch) || !self.make_room(&app) {
-                    return;
-                }
-                self.step(&app, Event::Assign(*assign));
-            }
-            Order::Permit { op, epoch, ttl } => {
-                let expires = received_at.after(ttl);
-                if let Some(app) = self.with_operation(&op) {
-                    self.look_at_network(&app, Phase::Staged);
-                }
-                self.of_operation(epoch, &op, |op| Event::Permit { op, epoch, expires });
-            }
-            Order::Confirm { op, epoch } => {
-                let session_opened_at = opened_at;
-                self.of_operation(epoch, &op, |op| Event::Confirm { op, epoch, session_opened_at });
-            }
-            Order::Abort { op, epoch, reason } => {
-                self.of_operation(epoch, &op, |op| Event::Abort { op, epoch, reason });
-            }
-            Order::ReleaseQuarantine { app, reason } => {
-                tracing::info!(%app, reason, "quarantine released by an operator");
-                self.step(&app, Event::ReleaseQuarantine);
-            }
-        }
-    }
-
-    fn of_operation(&mut self, epoch: u64, op: &OpId, event: impl FnOnce(OpId) -> Event) {
-        if self.is_fenced(epoch) {
-            return;
-        }
-        match self.with_operation(op) {
-            Some(app) => {
-                self.step(&app, event(op.clone()));
-            }
-            None => tracing::info!(%op, "order for an operation that is not here"),
-        }
-    }
-
     fn with_operation(&self, op: &OpId) -> Option<AppName> {
         let has_it = |app: &&App| app.state.operation.as_ref().is_some_and(|operation| operation.op == *op);
         self.apps.values().find(has_it).map(|app| app.state.app.clone())
@@ -228,16 +193,6 @@ impl Driver {
         let coordinators = self.coordinators.get().map_or(&[][..], Vec::as_slice);
         let seen = network::look(contact, coordinators);
         self.step(app, Event::Network(seen));
-    }
-
-    /// An epoch is the host's, whichever app it was obeyed for.
-    fn is_fenced(&self, given: u64) -> bool {
-        let highest = self.highest_epoch();
-        if given < highest {
-            let refused = Refused::Fenced { given, highest };
-            tracing::warn!(%refused, "order refused");
-        }
-        given < highest
     }
 
     fn highest_epoch(&self) -> u64 {
@@ -262,7 +217,7 @@ impl Driver {
 
     fn adopt(&mut self, state: State) {
         let lanes = Lanes::new(state.app.clone(), self.yard.clone());
-        self.apps.insert(state.app.clone(), App { state, lanes, detail: String::new() });
+        self.apps.insert(state.app.clone(), App { state, lanes, detail: String::new(), under: None });
     }
 
     /// One step of one app: decide, make durable, act, tell. Says whether the event counted.
@@ -283,7 +238,9 @@ impl Driver {
             }
         };
         let (before, after) = (app.state.phase(), next.state.phase());
-        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {
+        let accepted = orders::accepted(self.ordering.as_ref(), app.under.as_ref(), &next.state);
+        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));
+        if let Err(error) = kept {
             let error = chain(&error);
             self.published.send_if_modified(|published| published.add_problem(&error));
             if !may_go_unrecorded(before, after) {
@@ -368,10 +325,11 @@ impl Driver {
         if !app.detail.is_empty() {
             status.detail.clone_from(&app.detail);
         }
-        let highest_epoch = self.highest_epoch();
+        let (highest_epoch, obeyed) = (self.highest_epoch(), self.ledger.obeyed().cloned());
         self.published.send_modify(|published| {
             published.apps.insert(name.clone(), Arc::new(status));
             published.highest_epoch = highest_epoch;
+            published.obeyed = obeyed;
         });
     }
 

@@ -10,7 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use windlass_proto::id::AppName;
+use windlass_proto::fence::{self, Obeyed, Offer};
+use windlass_proto::id::{AppName, FleetName};
 use windlass_proto::limits::MESSAGE_BYTES;
 use windlass_proto::phase::AppStatus as Status;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
@@ -18,13 +19,13 @@ use windlass_proto::rpc::coordinator_message::Kind;
 use windlass_proto::rpc::{
     AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
 };
-use windlass_proto::tls::SteadyTime;
+use windlass_proto::tls::{SteadyTime, fence_is_signed};
 use windlass_proto::version;
 use windlass_release::BootTime;
 
 use super::reading::Reading;
 use super::{Link, LinkState, disk, inbound};
-use crate::exchange::{FromSession, Order, Published};
+use crate::exchange::{FromSession, Order, Published, Under};
 use crate::pulse::Pulse;
 use crate::{clock, facts};
 
@@ -104,13 +105,11 @@ pub(super) async fn run(
     let Some(CoordinatorMessage { kind: Some(Kind::Welcome(welcome)) }) = first else {
         return broken(false, "the coordinator did not begin with a welcome");
     };
-    if welcome.epoch < published.highest_epoch {
-        // It was deposed, or its state is from a backup: what it orders may be undone already.
-        return broken(
-            false,
-            format!("it leads epoch {}, this host has obeyed {}", welcome.epoch, published.highest_epoch),
-        );
-    }
+    // It may be deposed, or from a copy: what it orders may be undone already.
+    let offer = match fit(link, &published, &welcome) {
+        Ok(offer) => offer.map(Arc::new),
+        Err(problem) => return broken(false, problem),
+    };
     tracing::info!(coordinator = address, epoch = welcome.epoch, "session opened");
     link.state.send_replace(LinkState {
         connected: Some(address.to_owned()),
@@ -123,6 +122,7 @@ pub(super) async fn run(
         time: link.vault.time().clone(),
         orders: link.orders.clone(),
         opened_at,
+        offer,
         redials,
         reading: Reading::new(link.layout.clone(), sent.up.clone()),
         sent,
@@ -134,6 +134,26 @@ pub(super) async fn run(
         pulse: link.pulse.clone(),
     };
     session.hold(&mut link.published, down, &welcome).await
+}
+
+/// What the coordinator shows, if this host may be led by it.
+fn fit(link: &Link, published: &Published, welcome: &Welcome) -> Result<Option<Offer>, String> {
+    let offer = Offer::from_welcome(welcome).map_err(|error| error.to_string())?;
+    let obeyed = published.obeyed.as_ref().map(Obeyed::led);
+    let Some(offer) = offer else {
+        let fit = fence::may_lead_unfenced(obeyed, published.highest_epoch, welcome.epoch);
+        return fit.map(|()| None).map_err(|unfit| unfit.to_string());
+    };
+    let identity = link.identity.borrow().clone();
+    let signed = identity.is_some_and(|identity| {
+        let fleet = FleetName::new(identity.certificate.fleet.as_str());
+        fleet.is_ok_and(|fleet| fence_is_signed(&identity.certificate.ca_pem, &fleet, &offer.signed))
+    });
+    if !signed {
+        return Err("the fence that it shows is not signed by this fleet's coordinators".to_owned());
+    }
+    let fit = fence::may_lead(obeyed, published.highest_epoch, &offer);
+    fit.map(|()| Some(offer)).map_err(|unfit| unfit.to_string())
 }
 
 fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
@@ -156,6 +176,7 @@ fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
         address: link.settings.address.to_string(),
         facts: Some(facts::read(&disk(&link.settings), &published.problems)),
         highest_epoch: published.highest_epoch,
+        obeyed: published.obeyed.as_ref().map(Into::into),
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
 }
@@ -190,6 +211,8 @@ struct Session {
     time: Arc<SteadyTime>,
     orders: mpsc::Sender<FromSession>,
     opened_at: BootTime,
+    /// Under which its orders come.
+    offer: Option<Arc<Offer>>,
     redials: u64,
     sent: Sent,
     reading: Reading,
@@ -295,6 +318,10 @@ impl Session {
             self.reading.answer(asked);
             return Ok(());
         }
+        let mark = match &kind {
+            Kind::Assign(assign) => assign.mark,
+            _ => 0,
+        };
         let order = match inbound::order(kind) {
             Ok(Some(order)) => order,
             Ok(None) => return Ok(()),
@@ -304,7 +331,9 @@ impl Session {
             }
         };
         let is_lease = order == Order::Lease;
-        match self.orders.try_send(FromSession { opened_at: self.opened_at, received_at, order }) {
+        let under = self.offer.clone().map(|offer| Under { offer, mark });
+        let order = FromSession { opened_at: self.opened_at, received_at, under, order };
+        match self.orders.try_send(order) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) if is_lease => Ok(()),
             // The coordinator sends it again in the next session.

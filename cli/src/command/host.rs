@@ -176,6 +176,9 @@ fn print(invocation: &Invocation, host: &rpc::Host) -> Result {
             text::bytes(facts.disk_free_bytes),
             facts.kernel,
         );
+        if !host.foreign.is_empty() {
+            page.push_str(&format!("  {}  {}\n", style::paint(style::BAD, "not led "), host.foreign));
+        }
         for problem in &facts.problems {
             page.push_str(&format!("  {}  {problem}\n", style::paint(style::BAD, "problem ")));
         }

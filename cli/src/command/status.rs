@@ -74,10 +74,11 @@ pub async fn run(invocation: &Invocation, args: Status) -> Result {
         text::count(hosts.len(), "host"),
         if counts.is_empty() { "none enrolled".into() } else { counts.join(", ") }
     ))?;
-    for host in hosts.iter().filter(|h| matches!(h.state.as_str(), "silent" | "quarantined")) {
+    for host in hosts.iter().filter(|h| matches!(h.state.as_str(), "silent" | "quarantined" | "foreign")) {
         let heard = text::ago(host.last_seen_ms);
+        let verb = if host.state == "foreign" { "host show" } else { "why" };
         out.line(&format!(
-            "  {}  {}, last heard {heard}; windlass why {}",
+            "  {}  {}, last heard {heard}; windlass {verb} {}",
             host.name,
             style::word(&host.state),
             host.name

@@ -227,6 +227,7 @@ pub fn host(h: &rpc::Host) -> Value {
         "last_seen": rfc3339(h.last_seen_ms),
         "enrolled_at": rfc3339(h.enrolled_at_ms),
         "apps": apps,
+        "foreign": null_if_empty(&h.foreign),
         "facts": {
             "cpus": facts.cpus,
             "memory_bytes": facts.memory_bytes,

@@ -26,8 +26,8 @@ pub fn paint(style: Style, text: &str) -> String {
 pub fn of_word(word: &str) -> Style {
     match word {
         "confirmed" | "ready" | "ok" | "done" | "Succeeded" | "open" => GOOD,
-        "failed" | "reverted" | "already_reverted" | "quarantined" | "lost" | "revoked" | "error"
-        | "Failed" | "RolledBack" | "RollbackFailed" | "Rejected" | "Denied" | "Expired" => BAD,
+        "failed" | "reverted" | "already_reverted" | "quarantined" | "lost" | "revoked" | "foreign"
+        | "error" | "Failed" | "RolledBack" | "RollbackFailed" | "Rejected" | "Denied" | "Expired" => BAD,
         "silent" | "cordoned" | "drained" | "warn" | "skipped" | "reverting" | "Aborting" | "Cancelled" => {
             WARN
         }

@@ -98,6 +98,8 @@ pub enum HostState {
     Cordoned,
     /// Neither release of the app came up; needs a person.
     Quarantined,
+    /// It obeys another coordinator, and this one does not lead it.
+    Foreign,
 }
 
 /// A rollout that has not ended.

@@ -103,12 +103,23 @@ impl<'a> Hosts<'a> {
                 ),
             );
         }
+        if of(HostState::Foreign).count() > 0 {
+            checks.error(
+                "foreign",
+                format!(
+                    "{}: obeys another coordinator, and this one does not lead it; see `windlass host show HOST`, or leave it out \
+                     with `windlass host cordon HOST`",
+                    names(of(HostState::Foreign))
+                ),
+            );
+        }
         let mut hosts = Self { taking_part: vec![], excused: BTreeMap::new() };
         for host in targets {
             let excuse = match host.state {
                 HostState::Silent if absent == Absent::Skip => "silent when the rollout was planned",
                 HostState::Cordoned => "cordoned",
                 HostState::Quarantined => "quarantined",
+                HostState::Foreign => "obeys another coordinator",
                 HostState::Ready | HostState::Silent => {
                     hosts.taking_part.push(host);
                     continue;

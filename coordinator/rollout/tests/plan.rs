@@ -114,6 +114,9 @@ fn targets_are_checked() {
     warned("quarantined", &["host-3", "windlass host release"], |_, fleet| {
         fleet.hosts[2].state = HostState::Quarantined;
     });
+    refused("foreign", &["host-3", "another coordinator", "windlass host show"], |_, fleet| {
+        fleet.hosts[2].state = HostState::Foreign;
+    });
 }
 
 #[test]

@@ -53,11 +53,12 @@ impl Fleet {
 mod tests {
     use std::collections::BTreeMap;
 
+    use windlass_proto::fence::LeaderId;
     use windlass_proto::time::Timestamp;
 
     use super::*;
     use crate::fleet::{EventFilter, audit_records};
-    use crate::store::{Fence, Key, Member, MemoryStore, StateStore, Txn, Write};
+    use crate::store::{Fence, Key, Member, MemoryStore, Rise, StateStore, Txn, Write};
 
     struct Disk {
         store: MemoryStore,
@@ -68,7 +69,7 @@ mod tests {
         async fn new() -> Self {
             let store = MemoryStore::default();
             let member = Member { id: "a".into(), address: "here".into() };
-            let fence = store.campaign(&member).await.unwrap().fence;
+            let fence = store.campaign(&member, Rise::ONE).await.unwrap().fence;
             Self { store, fence }
         }
 
@@ -77,7 +78,7 @@ mod tests {
         }
 
         async fn load(&self) -> Fleet {
-            let mut fleet = Fleet::new("test".into(), self.fence.epoch, Timestamp(2_000));
+            let mut fleet = Fleet::new("test".into(), self.fence, Timestamp(2_000));
             fleet.load(&self.store).await.unwrap();
             fleet
         }
@@ -88,7 +89,8 @@ mod tests {
     }
 
     fn fleet() -> Fleet {
-        Fleet::new("test".into(), 1, Timestamp(1_000))
+        let fence = Fence { epoch: 1, leader: LeaderId([1; 16]) };
+        Fleet::new("test".into(), fence, Timestamp(1_000))
     }
 
     fn asked(about: &str) -> Act {

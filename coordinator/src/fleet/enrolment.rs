@@ -72,6 +72,7 @@ impl Fleet {
         let now = self.now;
         let host = self.hosts.entry(id.clone()).or_insert_with(|| {
             Host::new(HostRecord {
+                foreign: None,
                 id: id.clone(),
                 name: enrolment.name.clone(),
                 key: enrolment.key,

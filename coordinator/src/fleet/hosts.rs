@@ -31,6 +31,8 @@ pub enum HostState {
     Cordoned,
     /// Neither release of some app came up.
     Quarantined,
+    /// It has obeyed a coordinator whom this one's state does not know.
+    Foreign,
 }
 
 impl HostState {
@@ -41,6 +43,7 @@ impl HostState {
             Self::Silent => "silent",
             Self::Cordoned => "cordoned",
             Self::Quarantined => "quarantined",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -79,7 +82,9 @@ impl Host {
             .statuses
             .values()
             .any(|status| status.phase == Phase::Quarantined && app.is_none_or(|app| *app == status.app));
-        if quarantined {
+        if self.record.foreign.is_some() && self.record.cordon.is_none() {
+            HostState::Foreign
+        } else if quarantined {
             HostState::Quarantined
         } else if self.record.cordon.is_some() {
             HostState::Cordoned

@@ -3,7 +3,8 @@
 //! Plain data and plain functions: no clock (the driver sets [`Fleet::now`]), no file, no socket. What a function
 //! changes it also writes into [`Changes`]; the driver commits these, and only then sends messages and answers.
 //!
-//! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `acts`: what operators do to them.
+//! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `leads`: which of them this state may lead. `acts`: what
+//!   operators do to them.
 //! * `bundles`: the index of bundles.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
@@ -15,6 +16,7 @@ mod bundles;
 mod enrolment;
 mod history;
 mod hosts;
+mod leads;
 mod log;
 mod orders;
 mod persist;
@@ -39,12 +41,14 @@ use windlass_rollout::Rollout;
 pub use self::audit::Act;
 pub use self::enrolment::Enrolment;
 pub use self::hosts::{Greeting, HostState};
+use self::leads::Leads;
+pub use self::leads::{Deposed, deposed};
 pub use self::log::EventFilter;
 pub use self::orders::{OrderText, Target};
 pub use self::persist::{LoadError, audit_records};
 pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;
-use crate::store::{Key, Write};
+use crate::store::{Fence, Key, Write};
 use record::{AppRecord, BundleRecord, EventRecord, HostRecord, TokenRecord};
 
 /// Heartbeats are asked for this often.
@@ -69,8 +73,7 @@ pub const SESSION_QUEUE: usize = 64;
 pub struct Fleet {
     /// The fleet's name.
     pub name: String,
-    /// This leadership's number.
-    pub epoch: u64,
+    leads: Leads,
     /// Time of the command at hand.
     pub now: Timestamp,
     /// When this coordinator started.
@@ -167,10 +170,10 @@ impl Changes {
 
 impl Fleet {
     /// A fleet without anything in it.
-    pub fn new(name: String, epoch: u64, now: Timestamp) -> Self {
+    pub fn new(name: String, fence: Fence, now: Timestamp) -> Self {
         Self {
             name,
-            epoch,
+            leads: Leads::new(fence),
             now,
             started_at: now,
             hosts: BTreeMap::new(),

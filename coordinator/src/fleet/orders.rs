@@ -163,6 +163,7 @@ impl Fleet {
                     HostState::Silent => plan::HostState::Silent,
                     HostState::Cordoned => plan::HostState::Cordoned,
                     HostState::Quarantined => plan::HostState::Quarantined,
+                    HostState::Foreign => plan::HostState::Foreign,
                 },
                 current: status.and_then(|s| s.current.clone()),
                 confirmed: status.and_then(|s| s.confirmed.clone()),

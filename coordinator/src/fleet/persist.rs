@@ -1,6 +1,6 @@
 //! Keys of the state store, and the way back from disk to a [`Fleet`].
 //!
-//! `app/NAME audit-head audit/SEQ bundle/HEX event/SEQ host/ID rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! `app/NAME audit-head audit/SEQ bundle/HEX deposed event/SEQ fence/EPOCH-LEADER host/ID restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
 //! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
 //! their rollout, which is the order in which they are written. An audit record is the message that it is on the wire.
 
@@ -8,6 +8,7 @@ use prost::Message as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
+use windlass_proto::fence::Fence;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
 use windlass_proto::rpc::AuditRecord;
@@ -24,6 +25,13 @@ const AUDIT: &str = "audit/";
 /// The last audit record, so that a start need not read them all, and finds out when it is gone.
 const AUDIT_HEAD: &str = "audit-head";
 
+/// Where the lineage begins: one row for each leadership.
+pub(super) const FENCES: &str = "fence/";
+/// That another coordinator has come as far or further.
+pub(super) const DEPOSED: &str = "deposed";
+/// What a restore from a backup has ended.
+pub(super) const RESTORE: &str = "restore";
+
 type KeyResult = Result<Key, StoreError>;
 
 pub(super) fn app_key(app: &AppName) -> KeyResult {
@@ -37,6 +45,13 @@ pub(super) fn bundle_key(digest: &Digest) -> KeyResult {
 }
 pub(super) fn event_key(seq: u64) -> KeyResult {
     Key::new(format!("event/{seq:016x}"))
+}
+pub(super) fn fence_key(fence: &Fence) -> KeyResult {
+    Key::new(format!("{FENCES}{:016x}-{}", fence.epoch, fence.leader))
+}
+/// The key of what there is one of.
+pub(super) fn single(name: &str) -> KeyResult {
+    Key::new(name)
 }
 pub(super) fn host_key(id: &HostId) -> KeyResult {
     Key::new(format!("host/{id}"))
@@ -83,7 +98,20 @@ pub enum LoadError {
 
 const PAGE: usize = 500;
 
-async fn rows<T: DeserializeOwned>(store: &dyn StateStore, prefix: &str) -> Result<Vec<(Key, T)>, LoadError> {
+/// The row of this name.
+pub(super) async fn one<T: DeserializeOwned>(
+    store: &dyn StateStore,
+    name: &str,
+) -> Result<Option<T>, LoadError> {
+    let key = Key::new(name)?;
+    let Some(row) = store.get(&key).await? else { return Ok(None) };
+    serde_json::from_slice(&row.value).map(Some).map_err(|source| LoadError::Row { key, source })
+}
+
+pub(super) async fn rows<T: DeserializeOwned>(
+    store: &dyn StateStore,
+    prefix: &str,
+) -> Result<Vec<(Key, T)>, LoadError> {
     let mut all = Vec::new();
     let mut after: Option<Key> = None;
     loop {
@@ -157,6 +185,7 @@ impl Fleet {
             self.next_event = event.seq + 1;
             self.events.push_back(event);
         }
+        self.load_leads(store).await?;
         self.load_audit(store).await?;
         self.load_rollouts(store).await
     }

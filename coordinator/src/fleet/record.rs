@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
+use windlass_proto::fence::Fence;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
@@ -36,6 +37,20 @@ pub struct HostRecord {
     pub agent_version: String,
     /// What it is.
     pub facts: Option<Facts>,
+    /// Why this coordinator does not lead it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
+}
+
+/// What a host has obeyed, where that is more than this state knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// The fence; none from an agent that is older than fences.
+    pub fence: Option<Fence>,
+    /// The epoch.
+    pub epoch: u64,
+    /// Whether it was signed with the fleet's key.
+    pub signed: bool,
 }
 
 /// Who keeps a host out of rollouts, and why.

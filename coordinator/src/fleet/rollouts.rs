@@ -113,7 +113,7 @@ impl Fleet {
             return Err(Refusal::new(kind, check.message.clone()));
         }
         let reason = cut(reason.to_owned(), REASON);
-        let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.epoch };
+        let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.fence().epoch };
         let rollout = Rollout::new(&plan, start, self.now);
         let mut app = self.app(&rollout.app);
         app.revision = rollout.revision;
@@ -191,6 +191,7 @@ impl Fleet {
         match effect {
             Effect::Assign { host, op, release, order, rollback } => {
                 let order_json = serde_json::to_string(&order).unwrap_or_default();
+                let mark = self.lead_on(true);
                 self.tell(&host, op, |op_id, epoch| {
                     Message::Assign(rpc::Assign {
                         op_id,
@@ -199,6 +200,7 @@ impl Fleet {
                         release: Some(release.into()),
                         order_json,
                         rollback,
+                        mark,
                     })
                 });
             }
@@ -232,7 +234,8 @@ impl Fleet {
 
     fn tell(&mut self, host: &HostName, op: OpId, message: impl FnOnce(String, u64) -> Message) {
         let Some(id) = self.names.get(host).cloned() else { return };
-        self.changes.sends.push((id, message(op.to_string(), self.epoch)));
+        self.lead_on(false);
+        self.changes.sends.push((id, message(op.to_string(), self.fence().epoch)));
     }
 
     /// Sends `Tick` to the rollouts whose time has come.
@@ -252,7 +255,7 @@ impl Fleet {
             self.rollouts.values().filter(|e| !e.rollout.ended()).map(|e| e.rollout.id.clone()).collect();
         for id in open {
             tracing::info!(rollout = %id, "rollout goes on");
-            let epoch = self.epoch;
+            let epoch = self.fence().epoch;
             self.advance(&id, Event::Recovered { epoch });
         }
     }

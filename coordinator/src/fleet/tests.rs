@@ -13,7 +13,7 @@ use windlass_rollout::{Event, State};
 
 use super::record::BundleRecord;
 use super::{Enrolment, EventFilter, Fleet, Greeting, HostState, OrderText, SILENT_AFTER};
-use crate::store::{MAX_OPS, Member, MemoryStore, StateStore, Txn};
+use crate::store::{MAX_OPS, Member, MemoryStore, Rise, StateStore, Txn};
 
 const SPEC: &str = r#"{"targets":{"selector":"role=app"},
     "strategy":{"max_parallel":1,"max_unavailable":"50%","min_healthy_time":"0s","healthy_deadline":"60s"}}"#;
@@ -31,8 +31,8 @@ impl World {
     async fn new(hosts: usize) -> Self {
         let store = MemoryStore::default();
         let member = Member { id: "a".into(), address: "here".into() };
-        let fence = store.campaign(&member).await.unwrap().fence;
-        let fleet = Fleet::new("test".into(), fence.epoch, Timestamp(1_000_000));
+        let fence = store.campaign(&member, Rise::ONE).await.unwrap().fence;
+        let fleet = Fleet::new("test".into(), fence, Timestamp(1_000_000));
         let mut world = Self { fleet, store, fence, orders: vec![], hosts: vec![], seq: 0 };
         for n in 0..hosts {
             let id = HostId::new(format!("id-{n}")).unwrap();
@@ -85,12 +85,13 @@ impl World {
         for orders in &mut self.orders {
             while orders.try_recv().is_ok() {}
         }
-        let mut read = Fleet::new("test".into(), self.fence.epoch, self.fleet.now);
+        let mut read = Fleet::new("test".into(), self.fence, self.fleet.now);
         read.load(&self.store).await.unwrap();
         let (a, b) = (&self.fleet, &read);
         assert_eq!((&a.tokens, &a.bundles, &a.apps, &a.names), (&b.tokens, &b.bundles, &b.apps, &b.names));
         assert_eq!((&a.events, a.next_event), (&b.events, b.next_event));
         assert_eq!(a.audit, b.audit);
+        assert_eq!(a.leads.lineage, b.leads.lineage);
         for (id, host) in &a.hosts {
             assert_eq!(host.record, b.hosts[id].record);
             // What only moves while a host works is not written.

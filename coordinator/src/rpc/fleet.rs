@@ -272,7 +272,7 @@ impl FleetService for Fleets {
         let info = self.shared.driver.ask(move |fleet| rpc::InfoResponse {
             version: windlass_proto::version::PROGRAM.to_owned(),
             fleet: fleet.name.clone(),
-            epoch: fleet.epoch,
+            epoch: fleet.fence().epoch,
             hosts: u32::try_from(fleet.hosts().count()).unwrap_or(u32::MAX),
             sessions: u32::try_from(fleet.sessions()).unwrap_or(u32::MAX),
             started_at_ms: fleet.started_at.0,

@@ -34,6 +34,7 @@ pub fn host(fleet: &Fleet, host: &Host) -> rpc::Host {
             problems: facts.problems.clone(),
         }),
         enrolled_at_ms: record.enrolled_at.0,
+        foreign: record.foreign.as_ref().map(|foreign| foreign.words(fleet.fence())).unwrap_or_default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What every backend must do. A new backend is one more line in [`backends`].
 
 use super::{
-    CommitError, Condition, Fence, Key, MAX_BYTES, MAX_OPS, Member, MemoryStore, SledStore, StateStore, Txn,
-    Write,
+    CommitError, Condition, Fence, Key, MAX_BYTES, MAX_OPS, Member, MemoryStore, Rise, SledStore, StateStore,
+    Txn, Write,
 };
 
 fn backends() -> Vec<(tempfile::TempDir, Box<dyn StateStore>)> {
@@ -31,7 +31,7 @@ fn member(id: &str) -> Member {
 #[tokio::test]
 async fn commits_are_seen_whole() {
     for (_dir, store) in backends() {
-        let fence = store.campaign(&member("a")).await.unwrap().fence;
+        let fence = store.campaign(&member("a"), Rise::ONE).await.unwrap().fence;
         let first = store.commit(&fence, writes(vec![put("a/1", b"x"), put("a/2", b"y")])).await.unwrap();
         let second =
             store.commit(&fence, writes(vec![put("a/1", b"z"), Write::Delete(key("a/2"))])).await.unwrap();
@@ -45,7 +45,7 @@ async fn commits_are_seen_whole() {
 #[tokio::test]
 async fn a_failed_condition_writes_nothing() {
     for (_dir, store) in backends() {
-        let fence = store.campaign(&member("a")).await.unwrap().fence;
+        let fence = store.campaign(&member("a"), Rise::ONE).await.unwrap().fence;
         let at = store.commit(&fence, writes(vec![put("k", b"1")])).await.unwrap();
         for condition in [
             Condition::Absent(key("k")),
@@ -68,22 +68,30 @@ async fn a_failed_condition_writes_nothing() {
 #[tokio::test]
 async fn a_former_leader_writes_nothing() {
     for (_dir, store) in backends() {
-        let first = store.campaign(&member("a")).await.unwrap();
-        let second = store.campaign(&member("b")).await.unwrap();
+        let first = store.campaign(&member("a"), Rise::ONE).await.unwrap();
+        let second = store.campaign(&member("b"), Rise::ONE).await.unwrap();
         assert!(second.fence.epoch > first.fence.epoch);
         assert_eq!(store.leader().await.unwrap().unwrap().id, "b");
         let late = store.commit(&first.fence, writes(vec![put("k", b"1")])).await;
         assert!(matches!(late, Err(CommitError::Fenced { .. })), "{late:?}");
-        let never = Fence { epoch: second.fence.epoch + 1 };
-        assert!(store.commit(&never, writes(vec![put("k", b"1")])).await.is_err());
+        let never = Fence { epoch: second.fence.epoch + 1, ..second.fence };
+        let other = Fence { epoch: second.fence.epoch, ..first.fence };
+        for fence in [never, other] {
+            assert!(store.commit(&fence, writes(vec![put("k", b"1")])).await.is_err());
+        }
+        assert_ne!(first.fence.leader, second.fence.leader);
         assert_eq!(store.get(&key("k")).await.unwrap(), None);
+        let third = store.campaign(&member("a"), Rise::after_restore(100)).await.unwrap();
+        assert!(third.fence.epoch > 1000, "{third:?}");
+        let fourth = store.campaign(&member("a"), Rise::after_restore(100)).await.unwrap();
+        assert!(fourth.fence.epoch > third.fence.epoch + 1000, "{fourth:?}");
     }
 }
 
 #[tokio::test]
 async fn scans_are_ordered_bounded_and_resumable() {
     for (_dir, store) in backends() {
-        let fence = store.campaign(&member("a")).await.unwrap().fence;
+        let fence = store.campaign(&member("a"), Rise::ONE).await.unwrap().fence;
         let rows =
             (0..20).map(|n| put(&format!("p/{n:02}"), b"v")).chain([put("o/1", b"v"), put("q/1", b"v")]);
         store.commit(&fence, writes(rows.collect())).await.unwrap();
@@ -105,7 +113,7 @@ async fn scans_are_ordered_bounded_and_resumable() {
 #[tokio::test]
 async fn what_the_smallest_backend_refuses_all_refuse() {
     for (_dir, store) in backends() {
-        let fence = store.campaign(&member("a")).await.unwrap().fence;
+        let fence = store.campaign(&member("a"), Rise::ONE).await.unwrap().fence;
         let many = (0..=MAX_OPS).map(|n| put(&format!("m/{n}"), b"")).collect();
         assert!(matches!(store.commit(&fence, writes(many)).await, Err(CommitError::TooLarge { .. })));
         let large = vec![put("l", &vec![0; MAX_BYTES])];

@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use windlass_proto::tls::draw_leader;
 
 use super::{
-    CommitError, Condition, Fence, Key, Leadership, Member, Revision, StateStore, StoreError, Txn, Versioned,
-    Write,
+    CommitError, Condition, Fence, Key, Leadership, Member, Revision, Rise, StateStore, StoreError, Txn,
+    Versioned, Write,
 };
 
 /// State in memory.
@@ -21,7 +22,7 @@ pub struct MemoryStore {
 struct Inner {
     rows: BTreeMap<Key, Versioned>,
     revision: u64,
-    epoch: u64,
+    fence: Option<Fence>,
     leader: Option<Member>,
     lost: Option<watch::Sender<bool>>,
 }
@@ -55,8 +56,9 @@ impl StateStore for MemoryStore {
     async fn commit(&self, fence: &Fence, txn: Txn) -> Result<Revision, CommitError> {
         txn.check()?;
         let mut inner = self.lock();
-        if fence.epoch != inner.epoch {
-            return Err(CommitError::Fenced { epoch: fence.epoch, current: inner.epoch });
+        if inner.fence != Some(*fence) {
+            let current = inner.fence.map_or(0, |fence| fence.epoch);
+            return Err(CommitError::Fenced { epoch: fence.epoch, current });
         }
         for condition in txn.conditions {
             let (key, wanted) = match condition {
@@ -82,16 +84,18 @@ impl StateStore for MemoryStore {
         Ok(revision)
     }
 
-    async fn campaign(&self, me: &Member) -> Result<Leadership, StoreError> {
+    async fn campaign(&self, me: &Member, rise: Rise) -> Result<Leadership, StoreError> {
+        let leader = draw_leader()?;
         let mut inner = self.lock();
         if let Some(former) = inner.lost.take() {
             former.send_replace(true);
         }
-        inner.epoch += 1;
+        let fence = Fence { epoch: rise.from(inner.fence.map_or(0, |fence| fence.epoch)), leader };
+        inner.fence = Some(fence);
         inner.leader = Some(me.clone());
         let (sender, lost) = watch::channel(false);
         inner.lost = Some(sender);
-        Ok(Leadership { fence: Fence { epoch: inner.epoch }, lost })
+        Ok(Leadership { fence, lost })
     }
 
     async fn leader(&self) -> Result<Option<Member>, StoreError> {

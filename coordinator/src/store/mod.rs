@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+pub use windlass_proto::fence::Fence;
+use windlass_proto::fence::RESTORE_STEP;
+use windlass_proto::tls::TlsError;
 
 pub use self::memory::MemoryStore;
 pub use self::sled::SledStore;
@@ -124,17 +127,34 @@ pub struct Member {
     pub address: String,
 }
 
-/// Proof of leadership, given with each commit. Its epoch goes into each order, so that hosts refuse an old leader too.
+/// By how much a campaign raises the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fence {
-    /// Number of this leadership; every one before it is lower.
-    pub epoch: u64,
+pub struct Rise {
+    /// Above this, and above all former ones in any case.
+    pub above: u64,
+    /// By so much.
+    pub by: u64,
+}
+
+impl Rise {
+    /// To the next number.
+    pub const ONE: Self = Self { above: 0, by: 1 };
+
+    /// Well above what was lost with a state that was restored from a backup.
+    pub const fn after_restore(above: u64) -> Self {
+        Self { above, by: RESTORE_STEP }
+    }
+
+    const fn from(self, epoch: u64) -> u64 {
+        let above = if epoch > self.above { epoch } else { self.above };
+        above.saturating_add(self.by)
+    }
 }
 
 /// Won leadership.
 #[derive(Debug)]
 pub struct Leadership {
-    /// What commits carry.
+    /// Proof, given with each commit and shown to each host, so that hosts refuse an old leader too.
     pub fence: Fence,
     /// Becomes true when leadership is lost.
     pub lost: watch::Receiver<bool>,
@@ -149,6 +169,9 @@ pub enum StoreError {
         /// Its beginning.
         key: String,
     },
+    /// No leader can be drawn.
+    #[error("cannot begin a leadership")]
+    Draw(#[from] TlsError),
     /// Another process has it.
     #[error("the state in {} is in use: another coordinator runs with this --state-dir", path.display())]
     InUse {
@@ -222,8 +245,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     ) -> Result<Vec<(Key, Versioned)>, StoreError>;
     /// Applies a transaction when the fence is current and all conditions hold; durable when it returns.
     async fn commit(&self, fence: &Fence, txn: Txn) -> Result<Revision, CommitError>;
-    /// Becomes leader, with an epoch above all former ones; durable when it returns.
-    async fn campaign(&self, me: &Member) -> Result<Leadership, StoreError>;
+    /// Becomes leader, with an epoch above all former ones and an id that nobody else has; durable when it returns.
+    async fn campaign(&self, me: &Member, rise: Rise) -> Result<Leadership, StoreError>;
     /// Who leads.
     async fn leader(&self) -> Result<Option<Member>, StoreError>;
 }

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use windlass_proto::fence::LeaderId;
+use windlass_proto::tls::draw_leader;
 
 use super::{
-    CommitError, Condition, Fence, Key, Leadership, Member, Revision, StateStore, StoreError, Txn, Versioned,
-    Write,
+    CommitError, Condition, Fence, Key, Leadership, Member, Revision, Rise, StateStore, StoreError, Txn,
+    Versioned, Write,
 };
 
 /// First byte of each value.
@@ -53,6 +55,9 @@ struct Shared {
 struct Head {
     revision: u64,
     epoch: u64,
+    /// Drawn with the epoch; absent where that was before there were fences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drawn: Option<LeaderId>,
     leader: Option<Member>,
 }
 
@@ -130,11 +135,11 @@ impl Shared {
         Ok(rows)
     }
 
-    fn commit(&self, epoch: u64, txn: Txn) -> Result<Revision, CommitError> {
+    fn commit(&self, fence: Fence, txn: Txn) -> Result<Revision, CommitError> {
         txn.check()?;
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        if epoch != head.epoch {
-            return Err(CommitError::Fenced { epoch, current: head.epoch });
+        if (fence.epoch, Some(fence.leader)) != (head.epoch, head.drawn) {
+            return Err(CommitError::Fenced { epoch: fence.epoch, current: head.epoch });
         }
         for condition in txn.conditions {
             let (key, wanted) = match condition {
@@ -160,12 +165,19 @@ impl Shared {
         Ok(Revision(head.revision))
     }
 
-    fn campaign(&self, me: &Member) -> Result<u64, StoreError> {
+    fn campaign(&self, me: &Member, rise: Rise) -> Result<Fence, StoreError> {
+        let leader = draw_leader()?;
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Head { revision: head.revision + 1, epoch: head.epoch + 1, leader: Some(me.clone()) };
+        let fence = Fence { epoch: rise.from(head.epoch), leader };
+        let next = Head {
+            revision: head.revision + 1,
+            epoch: fence.epoch,
+            drawn: Some(leader),
+            leader: Some(me.clone()),
+        };
         self.apply(sled::Batch::default(), &next)?;
         *head = next;
-        Ok(head.epoch)
+        Ok(fence)
     }
 
     /// One batch with the new head, on disk when it returns.
@@ -204,17 +216,17 @@ impl StateStore for SledStore {
     }
 
     async fn commit(&self, fence: &Fence, txn: Txn) -> Result<Revision, CommitError> {
-        let epoch = fence.epoch;
-        self.blocking(move |shared| shared.commit(epoch, txn)).await
+        let fence = *fence;
+        self.blocking(move |shared| shared.commit(fence, txn)).await
     }
 
-    async fn campaign(&self, me: &Member) -> Result<Leadership, StoreError> {
+    async fn campaign(&self, me: &Member, rise: Rise) -> Result<Leadership, StoreError> {
         let me = me.clone();
-        let epoch = self.blocking(move |shared| shared.campaign(&me)).await?;
+        let fence = self.blocking(move |shared| shared.campaign(&me, rise)).await?;
         // The directory's lock makes this process the only one; only a campaign of its own can end a leadership.
         self.shared.lost.send_replace(true);
         self.shared.lost.send_replace(false);
-        Ok(Leadership { fence: Fence { epoch }, lost: self.shared.lost.subscribe() })
+        Ok(Leadership { fence, lost: self.shared.lost.subscribe() })
     }
 
     async fn leader(&self) -> Result<Option<Member>, StoreError> {
@@ -365,12 +377,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for round in 1..=3_u64 {
             let store = SledStore::open(dir.path()).unwrap();
-            let leadership = store.campaign(&member()).await.unwrap();
+            let leadership = store.campaign(&member(), Rise::ONE).await.unwrap();
             assert_eq!(leadership.fence.epoch, round);
             let rows = store.scan("row/", None, 10).await.unwrap();
             assert_eq!(rows.len() as u64, round - 1);
             store.commit(&leadership.fence, put(&format!("row/{round}"), b"x")).await.unwrap();
         }
+    }
+
+    #[test]
+    fn a_head_of_before_there_were_fences_is_read() {
+        let head: Head = serde_json::from_str(r#"{"revision":9,"epoch":4,"leader":null}"#).unwrap();
+        assert_eq!((head.revision, head.epoch, head.drawn), (9, 4, None));
     }
 
     #[tokio::test]
@@ -396,7 +414,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         {
             let store = SledStore::open(dir.path()).unwrap();
-            let leadership = store.campaign(&member()).await.unwrap();
+            let leadership = store.campaign(&member(), Rise::ONE).await.unwrap();
             store.commit(&leadership.fence, put("host/a", b"value")).await.unwrap();
             store.shared.database.insert("host/b", encode("host/a", 2, b"value")).unwrap();
             store.shared.database.flush().unwrap();
@@ -410,7 +428,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         {
             let store = SledStore::open(dir.path()).unwrap();
-            store.campaign(&member()).await.unwrap();
+            store.campaign(&member(), Rise::ONE).await.unwrap();
         }
         drop(SledStore::open(dir.path()).unwrap());
         fs::remove_dir_all(dir.path().join(DATABASE)).unwrap();

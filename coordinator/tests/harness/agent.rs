@@ -129,6 +129,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             address: "127.0.1.1".into(),
             facts: Some(rpc::Facts { cpus: 2, disk_free_bytes: 1 << 40, ..Default::default() }),
             highest_epoch: inner.epoch,
+            obeyed: None,
             apps: inner.statuses.values().cloned().collect(),
         }
     };

@@ -55,7 +55,7 @@ pub fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_windlass-coordinator"))
 }
 
-fn spawn(state: &Path, agent: &str, operator: &str) -> Child {
+fn spawn(state: &Path, agent: &str, operator: &str, more: &[&str]) -> Child {
     Command::new(binary())
         .args([
             "run",
@@ -68,6 +68,7 @@ fn spawn(state: &Path, agent: &str, operator: &str) -> Child {
             "--state-dir",
         ])
         .arg(state)
+        .args(more)
         .env("WINDLASS_LOG", std::env::var("WINDLASS_LOG").unwrap_or_else(|_| "warn".into()))
         .stdin(Stdio::null())
         .spawn()
@@ -91,7 +92,7 @@ async fn addresses(state: &Path, child: &mut Child) -> (String, String) {
 impl Coordinator {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = spawn(&dir.path().join("state"), "127.0.0.1:0", "127.0.0.1:0");
+        let mut child = spawn(&dir.path().join("state"), "127.0.0.1:0", "127.0.0.1:0", &[]);
         let (agent, operator) = addresses(&dir.path().join("state"), &mut child).await;
         let coordinator = Self { dir, child, agent, operator };
         coordinator.issue("ana");
@@ -117,8 +118,23 @@ impl Coordinator {
         until("the coordinator's end", async || self.child.try_wait().unwrap()).await.code()
     }
 
+    /// Waits for its end by itself; the exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        until("the coordinator's end", async || self.child.try_wait().unwrap()).await.code()
+    }
+
+    /// Starts it where it ends at once; the exit code.
+    pub async fn start_in_vain(&mut self) -> Option<i32> {
+        self.child = spawn(&self.state(), &self.agent, &self.operator, &[]);
+        self.ended().await
+    }
+
     pub async fn restart(&mut self) {
-        self.child = spawn(&self.state(), &self.agent, &self.operator);
+        self.restart_with(&[]).await;
+    }
+
+    pub async fn restart_with(&mut self, more: &[&str]) {
+        self.child = spawn(&self.state(), &self.agent, &self.operator, more);
         addresses(&self.state(), &mut self.child).await;
     }
 

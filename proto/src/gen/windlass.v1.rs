@@ -409,6 +409,9 @@ pub struct Hello {
     /// Every app on the host, whatever its phase. With evidence where an outcome is a failure.
     #[prost(message, repeated, tag = "7")]
     pub apps: ::prost::alloc::vec::Vec<AppStatus>,
+    /// What this host has obeyed, with the proof; unset: nobody yet, or epochs only.
+    #[prost(message, optional, tag = "8")]
+    pub obeyed: ::core::option::Option<Fence>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -444,6 +447,21 @@ pub mod coordinator_message {
         ReadLog(super::ReadLog),
     }
 }
+/// One leadership of a coordinator (windlass_proto::fence).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fence {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// 16 random bytes, drawn when the leadership began.
+    #[prost(bytes = "vec", tag = "2")]
+    pub leader: ::prost::alloc::vec::Vec<u8>,
+    /// By the key of the agents' CA; empty where the lineage says it.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// Number of the newest assignment made, or taken, under it.
+    #[prost(uint64, tag = "4")]
+    pub mark: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
     #[prost(uint64, tag = "1")]
@@ -452,6 +470,12 @@ pub struct Welcome {
     pub heartbeat_interval_ms: u64,
     #[prost(string, tag = "3")]
     pub coordinator_version: ::prost::alloc::string::String,
+    /// Under which the coordinator leads, signed.
+    #[prost(message, optional, tag = "4")]
+    pub fence: ::core::option::Option<Fence>,
+    /// Hello.obeyed as the coordinator's lineage has it.
+    #[prost(message, optional, tag = "5")]
+    pub follows: ::core::option::Option<Fence>,
 }
 /// Answer to a heartbeat: proof of contact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -478,6 +502,9 @@ pub struct Assign {
     /// True when `release` was confirmed on this host before: a release counter below the highest seen is then allowed.
     #[prost(bool, tag = "6")]
     pub rollback: bool,
+    /// Rises with each assignment of a leadership.
+    #[prost(uint64, tag = "7")]
+    pub mark: u64,
 }
 /// Leave to take the host out of service, for so long.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3000,7 +3027,7 @@ pub struct Host {
     pub id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub address: ::prost::alloc::string::String,
-    /// ready | silent | cordoned | drained | quarantined | revoked
+    /// ready | silent | cordoned | drained | quarantined | revoked | foreign
     #[prost(string, tag = "4")]
     pub state: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "5")]
@@ -3018,6 +3045,9 @@ pub struct Host {
     pub facts: ::core::option::Option<Facts>,
     #[prost(int64, tag = "10")]
     pub enrolled_at_ms: i64,
+    /// Why the coordinator does not lead it; empty where it does.
+    #[prost(string, tag = "11")]
+    pub foreign: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LabelHostRequest {
