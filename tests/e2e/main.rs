@@ -9,6 +9,7 @@ mod damage;
 mod demo;
 mod development_fleet;
 mod drain;
+mod fork;
 mod grpc;
 mod health;
 mod hooks;
