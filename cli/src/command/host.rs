@@ -189,6 +189,10 @@ fn print(invocation: &Invocation, host: &rpc::Host) -> Result {
             page.push_str("  no apps\n");
         }
         out.data(&page)?;
+        if !host.foreign.is_empty() {
+            out.talk("stop the coordinator that is wrong; if this one was restored from a backup, start it once with:");
+            out.talk("windlass-coordinator run --after-restore");
+        }
         if matches!(host.state.as_str(), "quarantined" | "silent") {
             out.talk(&format!("windlass why {}", host.name));
         }

@@ -142,7 +142,7 @@ fn sickness(host: &Host, status: &AppStatus) -> Option<String> {
     let phase = kinds::phase(status.phase);
     let settled = matches!(phase, "idle" | "confirmed" | "reverted" | "failed");
     match host.state.as_str() {
-        "silent" => Some("silent".into()),
+        state @ ("silent" | "foreign") => Some(state.into()),
         _ if phase == "quarantined" => Some("quarantined".into()),
         _ if settled && !status.attested.as_ref().is_some_and(|a| a.ok) => {
             Some("not running its release".into())

@@ -151,6 +151,14 @@ impl Fleet {
                 cause: status.reason.clone(),
             });
         }
+        if let Some(foreign) = &host.record.foreign {
+            return Ok(Cause {
+                host: Some(name.clone()),
+                rollout: None,
+                fault: Some(Fault::Policy),
+                cause: format!("{name} is not led: {}", foreign.words(self.fence())),
+            });
+        }
         if host.is_silent(self.now) {
             let cause = match host.last_seen() {
                 Some(seen) => format!("{name} has not been heard of for {}", whole(self.now.since(seen))),

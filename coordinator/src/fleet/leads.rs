@@ -229,9 +229,7 @@ impl Foreign {
             Some(fence) => {
                 let proof = if self.signed { "" } else { ", by its word alone" };
                 format!(
-                    "it has obeyed {fence}{proof}, further than this coordinator's state knows: this state is from an old copy, or \
-                     the host was led by one; stop the coordinator that is wrong; one restored from a backup is started once with \
-                     `windlass-coordinator run --after-restore`"
+                    "it has obeyed {fence}{proof}, further than this coordinator's state knows; one of the two is from an old copy"
                 )
             }
         }

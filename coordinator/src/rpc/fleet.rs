@@ -138,7 +138,7 @@ impl FleetService for Fleets {
             }
             let wanted = |name: &AppName| app.as_ref().is_none_or(|app| app == name);
             let rows = fleet.hosts().flat_map(|host| {
-                let stale = host.is_silent(fleet.now);
+                let stale = host.is_silent(fleet.now) || host.record.foreign.is_some();
                 let name = host.record.name.to_string();
                 host.statuses.values().filter(|status| wanted(&status.app)).map(move |status| {
                     rpc::VersionRow { host: name.clone(), stale, status: Some(status.clone().into()) }
