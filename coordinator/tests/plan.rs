@@ -120,7 +120,11 @@ async fn bad_proposals_are_refused() {
         proposal: Some(rpc::Proposal { manifest_zstd }),
         ..good.clone()
     };
+    let mut hostile = bundle("shop", "1.1", b"two");
+    let spec = r#"{"runtime":{"kind":"process","command":["data"],"env":{"MAINPID":"1"}},"probes":{"readiness":{"tcp":{"port":80}}}}"#;
+    hostile.manifest.release = serde_json::from_str(spec).unwrap();
     let refused = [
+        (proposal(&hostile), Code::InvalidArgument, "release.runtime.env.MAINPID: is set by systemd"),
         (proposal(&bundle("shop", "1.0", b"two")), Code::AlreadyExists, "other contents"),
         (proposal(&bundle("mill", "1.1", b"two")), Code::InvalidArgument, "of app mill, not shop"),
         (rpc::OrderRequest { target: "1.0".into(), ..good.clone() }, Code::InvalidArgument, "choose one"),
