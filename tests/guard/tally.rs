@@ -1,5 +1,6 @@
 //! What the tests said: nextest's lines, and the report that tests write to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::step::Failed;
@@ -35,8 +36,12 @@ impl Tally {
 
     fn of(said: &str, report: &str) -> Self {
         let mut tally = Self::default();
-        for line in said.lines() {
-            let Some((word, time, name)) = result(line) else { continue };
+        let mut seen = BTreeSet::new();
+        for (word, time, name) in said.lines().filter_map(result) {
+            // What failed is said again at the end.
+            if !seen.insert(name) {
+                continue;
+            }
             match word {
                 "PASS" | "LEAK" => tally.passed += 1,
                 _ => tally.failed += 1,
@@ -80,7 +85,7 @@ impl Tally {
 }
 
 /// Of `        PASS [   1.234s] (  3/505) windlass-agent journal::tests::name`: the word, the seconds, the name. Whatever word it is, as
-/// `TIMEOUT` or `SIGSEGV`: only a result has a place in the order. A slow test has none yet, and the summary repeats without.
+/// `TIMEOUT` or `SIGSEGV`: only a result has a place in the order. A slow test has none yet.
 fn result(line: &str) -> Option<(&str, f64, &str)> {
     let (word, rest) = line.trim_start().split_once(" [")?;
     let (time, name) = rest.split_once(']')?;
@@ -102,7 +107,7 @@ mod tests {
             \x20       PASS [   7.100s] (3/4) windlass-tests::e2e c\n\
             \x20    SIGSEGV [ 300.001s] (4/4) windlass-tests::e2e d\n\
             \x20    Summary [   7.200s] 4 tests run: 2 passed, 2 failed, 0 skipped\n\
-            \x20       FAIL [   2.500s] windlass-cli::init b\n";
+            \x20       FAIL [   2.500s] (2/4) windlass-cli::init b\n";
         let report =
             "SKIPPED\te: needs root\nNOT RUN\tkills: 3 of 9 cells, seed 7: x y z\nMEASURED\tsomething\n";
         let tally = Tally::of(said, report);
