@@ -8,7 +8,7 @@ use crate::args::Rollback;
 use crate::error::Result;
 use crate::invocation::Invocation;
 
-/// Rolls back to the release asked for, or the last good one before the current one.
+/// Rolls back to the release asked for, or the stable one before the current one.
 pub async fn run(invocation: &Invocation, args: Rollback) -> Result {
     let client = invocation.connect().await?;
     let request = OrderRequest {
