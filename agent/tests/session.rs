@@ -22,6 +22,7 @@ use windlass_agent::exchange::{FromSession, Order, Published};
 use windlass_agent::identity::{Identity, Vault};
 use windlass_agent::layout::Layout;
 use windlass_agent::session::{Bulk, Link, LinkState};
+use windlass_proto::fence::{Fence, LeaderId, Led, Obeyed};
 use windlass_proto::id::HostId;
 use windlass_proto::phase::{AppStatus, Attestation, Phase};
 use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
@@ -40,12 +41,16 @@ struct Opened {
     down: Down,
 }
 
+/// The fence that is shown, and what it follows.
+type Shows = Arc<Mutex<(Option<rpc::Fence>, Option<rpc::Fence>)>>;
+
 #[derive(Clone)]
 struct Fake {
     ca: Arc<Ca>,
     token: JoinToken,
     key: Arc<Mutex<Option<Vec<u8>>>>,
     epoch: u64,
+    shows: Shows,
     leases: bool,
     sessions: mpsc::Sender<Opened>,
 }
@@ -96,7 +101,14 @@ impl AgentService for Fake {
             return Err(Status::invalid_argument("no hello"));
         };
         let (down, receiver) = mpsc::channel(64);
-        let welcome = rpc::Welcome { epoch: self.epoch, heartbeat_interval_ms: 100, ..Default::default() };
+        let (fence, follows) = self.shows.lock().unwrap().clone();
+        let welcome = rpc::Welcome {
+            epoch: self.epoch,
+            heartbeat_interval_ms: 100,
+            fence,
+            follows,
+            ..Default::default()
+        };
         say(&down, down::Kind::Welcome(welcome)).await;
         let (tell, up) = mpsc::channel(1024);
         let (leases, answers) = (self.leases, down.clone());
@@ -143,6 +155,7 @@ struct Coordinator {
     token: JoinToken,
     ca: Arc<Ca>,
     key: Arc<Mutex<Option<Vec<u8>>>>,
+    shows: Shows,
     sessions: mpsc::Receiver<Opened>,
     _serving: AbortOnDropHandle<()>,
 }
@@ -155,12 +168,14 @@ async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Co
     let config = tls::server_config(&own, ca.certificate_pem(), ClientCertificates::Optional).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let shows = Shows::default();
     let (tell, sessions) = mpsc::channel(16);
     let fake = Fake {
         ca: Arc::clone(&ca),
         token: token.clone(),
         key: Arc::clone(&key),
         epoch,
+        shows: Arc::clone(&shows),
         leases,
         sessions: tell,
     };
@@ -182,7 +197,7 @@ async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Co
             _ = serve => {}
         }
     });
-    Coordinator { address, token, ca, key, sessions, _serving: AbortOnDropHandle::new(serving) }
+    Coordinator { address, token, ca, key, shows, sessions, _serving: AbortOnDropHandle::new(serving) }
 }
 
 impl Coordinator {
@@ -383,6 +398,35 @@ async fn the_next_endpoint_is_tried_and_old_coordinators_are_not_obeyed() {
     let state = agent.until("connection", |state| state.connected.is_some()).await;
     assert_eq!(state.connected, Some(newest.address.to_string()));
     assert_eq!(state.epoch, 9);
+    agent.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_fence_is_believed_when_it_is_signed_and_obeyed_when_it_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fake = coordinator(None, 6, true).await;
+    let fence = |epoch, leader| Fence { epoch, leader: LeaderId([leader; 16]) };
+    let obeyed = Obeyed { signed: fake.ca.sign_fence(fence(5, 1)).unwrap(), mark: 3 };
+    let published = Published { obeyed: Some(obeyed.clone()), highest_epoch: 5, ..Published::default() };
+    let mut agent = agent(settings(dir.path(), &[fake.address], Some(&fake.token)), published);
+    // None at all, as a coordinator shows that is older than fences.
+    assert_eq!(fake.session().await.hello.obeyed, Some((&obeyed).into()));
+    agent.until("no fence", |state| state.problem.contains("shows no fence")).await;
+
+    let foreign = Ca::generate("agents", "fleet").unwrap().sign_fence(fence(6, 2)).unwrap();
+    let signed = fake.ca.sign_fence(fence(6, 2)).unwrap();
+    let follows = |mark| Some(Led { fence: fence(5, 1), mark }.into());
+    for (shown, follows, problem) in [
+        (&foreign, follows(3), "not signed by this fleet's coordinators"),
+        (&signed, follows(2), "started from an old copy"),
+    ] {
+        *fake.shows.lock().unwrap() = (Some(shown.into()), follows);
+        agent.until(problem, |state| state.problem.contains(problem)).await;
+    }
+    *fake.shows.lock().unwrap() = (Some((&signed).into()), follows(4));
+    agent.until("connection", |state| state.connected.is_some() && state.epoch == 6).await;
+    let lease = timeout(DEADLINE, agent.orders.recv()).await.unwrap().unwrap();
+    assert_eq!(lease.under.unwrap().offer.signed, signed);
     agent.stop.cancel();
 }
 
