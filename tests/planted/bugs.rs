@@ -171,7 +171,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         what: "two steps are swapped: confirmed link before its record",
         file: "agent/src/driver/mod.rs",
-        right: "        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
+        right: "        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));",
         wrong: "        let early = next.effects.clone();
         let host = std::sync::Arc::clone(&self.yard.host);
         for effect in &early {
@@ -180,7 +180,7 @@ pub(crate) const BUGS: &[Bug] = &[
                 failpoint::before(effect.name());
             }
         }
-        if let Err(error) = tokio::task::block_in_place(|| self.ledger.keep(&next.state)) {",
+        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));",
         tests: KILLS,
     },
 ];
