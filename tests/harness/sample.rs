@@ -74,7 +74,7 @@ impl Sample {
             Choice::Drawn { dice, end: of_all, .. } => {
                 dice.shuffle(&mut cells);
                 // The first groups have the most that is new, and what a group does not need falls to the next.
-                end = Some(now + of_all.saturating_duration_since(now) * 2 / (groups + 1));
+                end = Some(now + of_all.saturating_duration_since(now) * 4 / (groups + 3));
             }
         }
         let cells: Vec<(String, T)> = cells.into_iter().map(|cell| (name(&cell), cell)).collect();

@@ -38,7 +38,10 @@ pub(crate) fn blame(before: Option<&Network>, during: Option<&Network>) -> (Faul
         let gone: Vec<String> = all.difference(left).cloned().collect();
         (!gone.is_empty()).then(|| says(&gone.join(", ")))
     };
-    let change = gone(&before.up, &during.up, |it| format!("{it} went down"))
+    // Interfaces of containers and virtual networks come and go all the time. One that mattered had the default route; one that
+    // had only the way to a coordinator takes that with it.
+    let mattered = before.up.intersection(&before.default_routes).cloned().collect();
+    let change = gone(&mattered, &during.up, |it| format!("{it} went down"))
         .or_else(|| {
             let says = |it: &str| format!("the default route over {it} is gone");
             gone(&before.default_routes, &during.default_routes, says)
@@ -93,6 +96,7 @@ mod tests {
                 "as before",
             ),
             (Some(&well), Some(seen(false, &["eth1"], &[])), Fault::App, "eth0 went down"),
+            (Some(&well), Some(seen(false, &["eth0"], &["eth0"])), Fault::Transport, "as before"),
             (Some(&well), Some(seen(false, &["eth0", "eth1"], &[])), Fault::App, "route over eth0 is gone"),
             (
                 Some(&well),
