@@ -321,7 +321,7 @@ async fn adopt(runtime: &dyn crate::runtime::Runtime, launch: &Launch, turn: u64
     if found.is_some()
         && let Err(error) = runtime.renew(launch).await
     {
-        // It runs, and is made anew at its next start in any case.
+        // It runs, and its unit is rewritten at its next start in any case.
         tracing::warn!(app = %launch.release.app, error = chain(&error), "not renewed");
     }
     if is_static || found.is_some() {

@@ -103,7 +103,7 @@ pub trait Runtime: std::fmt::Debug + Send + Sync {
     /// What runs of the application, whoever started it; also after the agent was killed.
     async fn find(&self, launch: &Launch) -> Option<Started>;
 
-    /// Makes what keeps a running release anew as this version of the agent makes it, without touching what runs.
+    /// Rewrites what keeps a release running as this version of the agent writes it, without touching what runs.
     async fn renew(&self, _: &Launch) -> Result<(), RuntimeError> {
         Ok(())
     }

@@ -156,7 +156,7 @@ impl Runtime for SystemdRuntime {
             known => known?.filter(|started| started.app.lives()),
         };
         if let Some(started) = running.filter(of_release) {
-            // As after an upgrade of the agent. It runs, and its unit is made anew at its next start in any case.
+            // As after an upgrade of the agent. It runs, and its unit is rewritten at its next start in any case.
             if let Err(error) = self.renew(launch).await {
                 tracing::warn!(unit = name, error = chain(&error), "unit not renewed");
             }

@@ -90,7 +90,7 @@ pub async fn ended(run: &RunDir, started: &Started, held: Option<&Hold>, within:
             Some(Course::Ending(end)) if late => break Some(end),
             Some(_) if !late => {}
             Some(_) => break None,
-            // It is forgotten, or started anew since.
+            // It is forgotten, or was started again since.
             None => break journalled(&started.mark).await,
         }
         sleep(LOOK).await;
