@@ -101,6 +101,14 @@ impl<'a> Properties<'a> {
         state_of(inspected.iter().find(|inspected| inspected.releases.app.as_str() == app)?)
     }
 
+    /// What the host says instead of a state: for whoever wants to know why there is none.
+    pub fn said(&self) -> String {
+        match control::inspection_of(&self.layout) {
+            Ok(inspected) => format!("{inspected:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     fn broken_now(&mut self) -> Vec<String> {
         let mut broken = Vec::new();
         let inspected = match control::inspection_of(&self.layout) {

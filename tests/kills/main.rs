@@ -126,8 +126,9 @@ fn points(passed: &[String], wanted: impl Fn(&str) -> bool) -> Vec<At> {
 
 /// Those at which a disk is struck in this way.
 fn disk_points(passed: &[String], how: How) -> Vec<At> {
-    // Nobody waits for pruning: it is on record with the next deployment, if the agent lives so long.
-    let mut points = points(passed, |point| point != "prune.recorded");
+    // Nobody waits for pruning: it is on record with the next deployment, if the agent lives so long; and not each has something
+    // to discard.
+    let mut points = points(passed, |point| !["prune.recorded", "prune.discarded"].contains(&point));
     if how == How::PowerCut {
         let moments = if is_long() { 100 } else { 5 };
         let longest: u64 = 1500;

@@ -77,7 +77,8 @@ impl Field {
                 return Vec::new();
             }
             if since.elapsed() > PROPERTIES {
-                return vec![format!("P1: with {how} {says:?} is served and not {confirmed:?}")];
+                let said = if confirmed.is_none() { properties.said() } else { String::new() };
+                return vec![format!("P1: with {how} {says:?} is served and not {confirmed:?} {said}")];
             }
             pass(Duration::from_millis(50));
         }
