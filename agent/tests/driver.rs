@@ -465,7 +465,7 @@ fn what_is_obeyed_is_journalled_with_the_first_release_and_others_are_not_obeyed
 
     // It is on disk, and a coordinator that knows it is obeyed.
     let agent = Agent::start(&place);
-    assert_eq!(agent.obeyed(), Some((5, 1, 4)));
+    eventually("it is read again", || agent.obeyed() == Some((5, 1, 4)));
     let next = under(6, 3, 0, Some((5, 1, 7)));
     agent.say(Order::Lease);
     let permit = Order::Permit { op: op(2), epoch: 6, ttl: Span::secs(30) };
