@@ -9,7 +9,8 @@ use windlass_tests::http::get;
 use windlass_tests::run::run;
 use windlass_tests::wait::until;
 
-const UNIT: &str = "windlass-app-web.service";
+use crate::units::{UNIT, attested, started_again_without_agent};
+
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Says who has loaded it: root where only root may write, the application in its own directory.
@@ -56,31 +57,17 @@ fn an_author_is_not_root() {
     }
 
     // What runs is known all the same, also when systemd has started it again without an agent.
-    let attested = |pid: &str| {
-        until(&format!("process {pid} is attested"), LIMIT, || {
-            let row = fleet.versions("web").remove("host-1")?;
-            (row["attested"]["ok"] == true && row["attested"]["pid"].as_u64() == pid.parse().ok())
-                .then_some(())
-        });
-    };
-    attested(&pid());
-    host.exec(&["systemctl", "stop", "windlass-agent"]).expect(0);
-    let before = pid();
-    host.exec(&["kill", "-KILL", &before]).expect(0);
-    until("systemd starts it again", LIMIT, || {
-        (pid() != before && get(&host.address, 8080, "/")?.member("version")? == "1.0").then_some(())
-    });
-    host.exec(&["systemctl", "start", "windlass-agent"]).expect(0);
-    attested(&pid());
+    attested(&fleet, &pid());
+    started_again_without_agent(&fleet, host);
     nobody_is_root("when it is started again");
 
-    // A unit as an earlier version of the agent wrote it is written anew, and what runs in it goes on.
+    // A unit as an earlier version of the agent wrote it is rewritten, and what runs in it goes on.
     let running = pid();
     let old = "printf '[Service]\\nExecStartPost=-+/bin/true\\n' >> /run/systemd/system/windlass-app-web.service; systemctl daemon-reload";
     host.shell(old).expect(0);
     assert_ne!(host.unit(UNIT, "ExecStartPost"), "");
     host.exec(&["systemctl", "restart", "windlass-agent"]).expect(0);
-    until("the unit is made anew", LIMIT, || host.unit(UNIT, "ExecStartPost").is_empty().then_some(()));
+    until("the unit is rewritten", LIMIT, || host.unit(UNIT, "ExecStartPost").is_empty().then_some(()));
     assert_eq!(pid(), running);
 
     // How it ended is known, too; and nothing that it leaves behind makes anybody root on the way back.

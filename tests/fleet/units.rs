@@ -3,18 +3,33 @@
 use std::time::Duration;
 
 use windlass_tests::app::App;
+use windlass_tests::hosts::host::Host;
 use windlass_tests::hosts::{self, Fleet};
 use windlass_tests::http::get;
 use windlass_tests::wait::until;
 
-const UNIT: &str = "windlass-app-web.service";
+pub(crate) const UNIT: &str = "windlass-app-web.service";
 const LIMIT: Duration = Duration::from_secs(40);
 
-fn attested(fleet: &Fleet, pid: &str) {
+/// Waits until host-1 says that this process runs the release.
+pub(crate) fn attested(fleet: &Fleet, pid: &str) {
     until(&format!("process {pid} is attested"), LIMIT, || {
         let row = fleet.versions("web").remove("host-1")?;
         (row["attested"]["ok"] == true && row["attested"]["pid"].as_u64() == pid.parse().ok()).then_some(())
     });
+}
+
+/// The app is killed while no agent runs: systemd starts it again, and the agent then finds it.
+pub(crate) fn started_again_without_agent(fleet: &Fleet, host: &Host) {
+    let pid = || host.unit(UNIT, "MainPID");
+    host.exec(&["systemctl", "stop", "windlass-agent"]).expect(0);
+    let before = pid();
+    host.exec(&["kill", "-KILL", &before]).expect(0);
+    until("systemd starts it again", LIMIT, || {
+        (pid() != before && get(&host.address, 8080, "/")?.member("version")? == "1.0").then_some(())
+    });
+    host.exec(&["systemctl", "start", "windlass-agent"]).expect(0);
+    attested(fleet, &pid());
 }
 
 #[test]
@@ -36,14 +51,7 @@ fn a_unit_lives_without_the_agent_and_the_agent_knows_what_became_of_it() {
     attested(&fleet, &pid());
 
     // Without an agent it is started again by systemd; the agent then finds it.
-    host.exec(&["systemctl", "stop", "windlass-agent"]).expect(0);
-    let before = pid();
-    host.exec(&["kill", "-KILL", &before]).expect(0);
-    until("systemd starts it again", LIMIT, || {
-        (pid() != before && get(&host.address, 8080, "/")?.member("version")? == "1.0").then_some(())
-    });
-    host.exec(&["systemctl", "start", "windlass-agent"]).expect(0);
-    attested(&fleet, &pid());
+    started_again_without_agent(&fleet, host);
     // And where a person restarts it, too.
     host.exec(&["systemctl", "restart", UNIT]).expect(0);
     attested(&fleet, &pid());
