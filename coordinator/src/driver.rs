@@ -172,7 +172,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Wins the right anew, under a higher epoch.
+    /// Wins the right again, under a higher epoch.
     async fn rise(&mut self, rise: Rise) -> Result<(), DriverFailed> {
         let won = self.store.campaign(&self.member, rise).await;
         self.fence = won.map_err(|error| DriverFailed::Store(error.into()))?.fence;

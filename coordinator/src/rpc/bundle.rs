@@ -122,7 +122,7 @@ impl Bundles {
         if let Some((Chunk { digest, length }, found)) = self.0.objects.contradiction(opened.chunks).await? {
             return Err(bad_request(format!(
                 "the manifest of {} contradicts what it names: it gives chunk {digest} {length} bytes, and that chunk has \
-                 {found}; build the bundle anew",
+                 {found}; build the bundle again",
                 opened.release
             )));
         }

@@ -14,7 +14,7 @@ use super::memory::{SHORT, VERB};
 /// How long systemd may take to say what it knows.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often a unit is looked at again that was started anew while it was looked at.
+/// How often to look at a unit again when it was restarted during the look.
 const LOOKS: usize = 3;
 
 /// The kernel's CLD_EXITED: an exit status, and no signal.
