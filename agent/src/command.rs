@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use windlass_proto::time::Span;
 
 use crate::pidfd::PidFd;
+use crate::runtime::process::killed_by;
 use crate::shim::order::UserIds;
 
 /// Output kept of one command; the rest is read and dropped.
@@ -48,7 +49,7 @@ pub struct Ended {
     pub ok: bool,
     /// Its exit code, where it ended by itself.
     pub code: Option<i32>,
-    /// `exit code 1`, `killed by signal 9`, `not ended after 3s`.
+    /// `exit code 1`, `killed by SIGKILL`, `not ended after 3s`.
     pub how: String,
     /// The last output, stdout and stderr as they came.
     pub output: String,
@@ -112,7 +113,7 @@ pub async fn run(command: OneShot<'_>) -> io::Result<Ended> {
     let how = match (in_time, status.code(), status.signal()) {
         (false, ..) => format!("not ended after {}", Span(command.limit.as_millis() as u64)),
         (true, Some(code), _) => format!("exit code {code}"),
-        (true, None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+        (true, None, signal) => killed_by(signal.unwrap_or_default()),
     };
     let output = String::from_utf8_lossy(&tail).trim_end().to_owned();
     let code = status.code().filter(|_| in_time);

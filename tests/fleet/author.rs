@@ -70,7 +70,7 @@ fn an_author_is_not_root() {
     until("the unit is rewritten", LIMIT, || host.unit(UNIT, "ExecStartPost").is_empty().then_some(()));
     assert_eq!(pid(), running);
 
-    // How it ended is known, too; and nothing that it leaves behind makes anybody root on the way back.
+    // How it ended is known, too, in the same words whether it ends while systemd still starts it or later; and nothing that it leaves behind makes anybody root on the way back.
     let why = |version: &str| {
         let failed = fleet.deploy(&app.configured(&format!("version={version}\ndie_after_ms=1\n")), version);
         assert_eq!(failed.code, 3, "{}", failed.stderr);

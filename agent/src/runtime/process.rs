@@ -226,13 +226,17 @@ pub fn in_words(exit: Option<&Exited>) -> String {
     match exit {
         Some(Exited { code: Some(code), .. }) => format!("exit code {code}"),
         Some(Exited { signal: Some(signal), out_of_memory, .. }) => {
-            let why = if *out_of_memory { ", out of memory" } else { "" };
-            match Signal::try_from(*signal) {
-                Ok(signal) => format!("killed by {signal}{why}"),
-                Err(_) => format!("killed by signal {signal}{why}"),
-            }
+            format!("{}{}", killed_by(*signal), if *out_of_memory { ", out of memory" } else { "" })
         }
         _ => "not running".to_owned(),
+    }
+}
+
+/// `killed by SIGSEGV`; the number where the signal has no name.
+pub fn killed_by(signal: i32) -> String {
+    match Signal::try_from(signal) {
+        Ok(signal) => format!("killed by {signal}"),
+        Err(_) => format!("killed by signal {signal}"),
     }
 }
 

@@ -8,6 +8,8 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 use zbus::{Connection, OwnedObjectPath, Variant};
 
+use super::seen::Status;
+
 /// For what systemd answers at once.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -46,6 +48,8 @@ trait Service {
     #[zbus(property)]
     fn result(&self) -> zbus::Result<String>;
     #[zbus(property)]
+    fn exec_main_code(&self) -> zbus::Result<i32>;
+    #[zbus(property)]
     fn exec_main_status(&self) -> zbus::Result<i32>;
     #[zbus(property, name = "NRestarts")]
     fn n_restarts(&self) -> zbus::Result<u32>;
@@ -66,7 +70,7 @@ pub enum BusError {
         within: Duration,
     },
     /// The job did not come to its end.
-    #[error("systemd did not {verb} {unit}: {}{}", result, told(*status))]
+    #[error("systemd did not {verb} {unit}: {}", told(result, *end))]
     Job {
         /// start or stop.
         verb: &'static str,
@@ -74,26 +78,32 @@ pub enum BusError {
         unit: String,
         /// The unit's result, else the job's.
         result: String,
-        /// The main process' exit status.
-        status: i32,
+        /// How the main process ended, if it did.
+        end: Option<Status>,
     },
 }
 
-/// Exit statuses of systemd itself, of systemd.exec(5): it could not even run the program.
-fn told(status: i32) -> String {
-    match status {
-        0 => String::new(),
-        200 => " (200: its working directory cannot be entered)".to_owned(),
-        203 => " (203: its program cannot be run)".to_owned(),
-        216 | 217 => format!(" ({status}: its user or group cannot be taken)"),
-        other => format!(" (status {other})"),
+/// A result in the words that an end has elsewhere, with what systemd.exec(5) says of its own exit codes: it could not even run
+/// the program.
+fn told(result: &str, end: Option<Status>) -> String {
+    match end {
+        None | Some(Status::Exited(0)) => result.to_owned(),
+        Some(end) => {
+            let why = match end {
+                Status::Exited(200) => ", its working directory cannot be entered",
+                Status::Exited(203) => ", its program cannot be run",
+                Status::Exited(216 | 217) => ", its user or group cannot be taken",
+                _ => "",
+            };
+            format!("{end}{why}")
+        }
     }
 }
 
 impl BusError {
     /// Whether the release is at fault: its program is none, or ends at once.
     pub const fn by_app(&self) -> bool {
-        matches!(self, Self::Job { status: 1..=199 | 203, .. })
+        matches!(self, Self::Job { end: Some(Status::Killed(_) | Status::Exited(1..=199 | 203 | 244..=255)), .. })
     }
 
     /// Whether systemd knows no such unit.
@@ -213,17 +223,18 @@ async fn finished(
     }
     let asked = answered(unit, ANSWER_DEADLINE, async {
         let service = service(connection, manager, unit).await?;
-        Ok((service.result().await?, service.exec_main_status().await?))
+        let end = Status::of(service.exec_main_code().await?, service.exec_main_status().await?);
+        Ok((service.result().await?, end))
     });
     // A unit that is gone has nothing to say beyond what the job said.
-    let (of_unit, status) = asked.await.unwrap_or_default();
+    let (of_unit, end) = asked.await.unwrap_or_default();
     let said_more = !of_unit.is_empty() && of_unit != "success";
     let verb = match verb {
         Verb::Start => "start",
         Verb::Stop => "stop",
     };
     let result = if said_more { of_unit } else { result };
-    Err(BusError::Job { verb, unit: unit.to_owned(), result, status })
+    Err(BusError::Job { verb, unit: unit.to_owned(), result, end })
 }
 
 async fn service<'a>(
@@ -233,4 +244,31 @@ async fn service<'a>(
 ) -> zbus::Result<ServiceProxy<'a>> {
     let path = manager.get_unit(unit).await?;
     ServiceProxy::builder(connection).path(path).build().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_failed_is_told_in_the_words_of_an_end() {
+        for (result, end, words, by_app) in [
+            ("exit-code", Some(Status::Exited(7)), "exit code 7", true),
+            ("signal", Some(Status::Killed(11)), "killed by SIGSEGV", true),
+            ("exit-code", Some(Status::Exited(255)), "exit code 255", true),
+            ("exit-code", Some(Status::Exited(203)), "exit code 203, its program cannot be run", true),
+            (
+                "exit-code",
+                Some(Status::Exited(217)),
+                "exit code 217, its user or group cannot be taken",
+                false,
+            ),
+            ("protocol", Some(Status::Exited(0)), "protocol", false),
+            ("canceled", None, "canceled", false),
+        ] {
+            let error = BusError::Job { verb: "start", unit: "a.service".into(), result: result.into(), end };
+            assert_eq!(error.to_string(), format!("systemd did not start a.service: {words}"));
+            assert_eq!(error.by_app(), by_app, "{words}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Asked over D-Bus and of systemd alone: what runs in a unit, and whoever wrote its environment, has no say in it.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -10,6 +11,7 @@ use zbus::{Connection, OwnedObjectPath};
 
 use super::bus::{BusError, SystemdProxy};
 use super::memory::{SHORT, VERB};
+use crate::runtime::process::killed_by;
 
 /// How long systemd may take to say what it knows.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -99,11 +101,20 @@ pub enum Status {
 
 impl Status {
     /// Of what the kernel calls `si_code` and `si_status`; `None` while the process runs.
-    const fn of(code: i32, status: i32) -> Option<Self> {
+    pub(super) const fn of(code: i32, status: i32) -> Option<Self> {
         match code {
             0 => None,
             EXITED => Some(Self::Exited(status)),
             _ => Some(Self::Killed(status)),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Killed(signal) => f.write_str(&killed_by(signal)),
         }
     }
 }
