@@ -8,8 +8,8 @@ use rustls::ClientConfig;
 use tonic::transport::Channel;
 use windlass_proto::id::HostId;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
-use windlass_proto::rpc::{EnrollRequest, EnrollResponse, ErrorKind, RenewRequest};
-use windlass_proto::tls::{self, ConnectError, InvalidJoinToken, JoinToken, Key, TlsError};
+use windlass_proto::rpc::{ChallengeRequest, EnrollRequest, EnrollResponse, ErrorKind, RenewRequest};
+use windlass_proto::tls::{self, Challenge, ConnectError, InvalidJoinToken, JoinToken, Key, TlsError};
 
 use crate::config::Settings;
 use crate::file::FileError;
@@ -60,6 +60,9 @@ pub enum EnrolError {
         /// Why.
         source: TlsError,
     },
+    /// The connection has no challenge that a CSR could name.
+    #[error("coordinator {0} answered with an unusable challenge")]
+    Challenge(String),
     /// The answer names no valid host id.
     #[error("coordinator {0} answered with an unusable host id")]
     HostId(String),
@@ -122,15 +125,26 @@ async fn ask(
     key: &Key,
     token: String,
 ) -> Result<EnrollResponse, EnrolError> {
-    let channel = tls::connect(address, config).await?;
+    let mut client = AgentServiceClient::new(tls::connect(address, config).await?);
+    let given = answer(address, client.challenge(ChallengeRequest {})).await?;
+    let challenge =
+        Challenge::from_bytes(&given.challenge).ok_or_else(|| EnrolError::Challenge(address.to_owned()))?;
     let request = EnrollRequest {
         token,
         name: settings.name.to_string(),
-        csr_pem: key.csr_pem().map_err(IdentityError::Tls)?,
+        csr_pem: key.csr_pem_for(&challenge).map_err(IdentityError::Tls)?,
         address: settings.address.to_string(),
         labels: settings.labels.clone().into_iter().collect(),
     };
-    answer(address, AgentServiceClient::new(channel).enroll(request)).await
+    let enrolled = answer(address, client.enroll(request)).await?;
+    if !enrolled.ignored_labels.is_empty() {
+        tracing::warn!(
+            labels = enrolled.ignored_labels.join(","),
+            "labels of agent.toml that the fleet does not know are not taken \
+            without a join token; set them with `windlass host label`"
+        );
+    }
+    Ok(enrolled)
 }
 
 /// Gets a new certificate for the same key over a channel opened with the present one.
@@ -146,10 +160,10 @@ pub async fn renew(
     keep(address, settings, vault, &key, answer)
 }
 
-async fn answer(
+async fn answer<T>(
     address: &str,
-    call: impl Future<Output = Result<tonic::Response<EnrollResponse>, tonic::Status>>,
-) -> Result<EnrollResponse, EnrolError> {
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, EnrolError> {
     let answer = tokio::time::timeout(ANSWER, call).await;
     let answer = answer.map_err(|_| EnrolError::Silent(address.to_owned()))?;
     Ok(answer.map_err(|status| EnrolError::refused(address, &status))?.into_inner())

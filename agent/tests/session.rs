@@ -28,8 +28,10 @@ use windlass_proto::phase::{AppStatus, Attestation, Phase};
 use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
 use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message as down};
 use windlass_proto::time::{Span, Timestamp};
-use windlass_proto::tls::{self, Ca, ClientCertificates, JoinToken};
+use windlass_proto::tls::{self, Ca, Challenge, ClientCertificates, JoinToken};
 
+/// Of every connection.
+const CHALLENGE: [u8; 16] = [7; 16];
 const DEADLINE: Duration = Duration::from_secs(10);
 
 type Down = mpsc::Sender<Result<rpc::CoordinatorMessage, Status>>;
@@ -63,18 +65,28 @@ impl Fake {
             certificate_pem: self.ca.sign_agent_csr(csr_pem, &id, 24, windlass_agent::clock::wall()).unwrap(),
             ca_pem: self.ca.certificate_pem().to_owned(),
             fleet: "fleet".to_owned(),
+            ignored_labels: Vec::new(),
         })
     }
 }
 
 #[tonic::async_trait]
 impl AgentService for Fake {
+    async fn challenge(
+        &self,
+        _: Request<rpc::ChallengeRequest>,
+    ) -> Result<Response<rpc::ChallengeResponse>, Status> {
+        Ok(Response::new(rpc::ChallengeResponse { challenge: CHALLENGE.to_vec() }))
+    }
+
     async fn enroll(
         &self,
         request: Request<rpc::EnrollRequest>,
     ) -> Result<Response<rpc::EnrollResponse>, Status> {
         let request = request.into_inner();
-        let key = tls::csr_public_key(&request.csr_pem).unwrap();
+        let challenge = Challenge::from_bytes(&CHALLENGE).unwrap();
+        let key = tls::enrolling_public_key(&request.csr_pem, &challenge)
+            .map_err(|error| ErrorKind::Invalid.status(error.to_string()))?;
         let mut known = self.key.lock().unwrap();
         let again = known.as_ref() == Some(&key);
         if !again && request.token != self.token.to_string() {

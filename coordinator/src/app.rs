@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use windlass_proto::rpc::DESCRIPTORS;
@@ -22,7 +23,8 @@ use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::driver::{self, Disk, Driver, DriverFailed};
 use crate::fleet::{self, Fleet, LoadError};
-use crate::listen::{self, Door};
+use crate::guests::Guests;
+use crate::listen::{self, Accepted, Connection, Door};
 use crate::objects::{ObjectError, Objects};
 use crate::pki::{Pki, PkiError};
 use crate::rpc::agent::Agents;
@@ -41,6 +43,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 const PER_CONNECTION: usize = 64;
 /// Streams of one connection at a time.
 const STREAMS: u32 = 128;
+/// Largest message of a caller without a certificate, and all that it may send unread.
+const GUEST_BYTES: usize = 64 * 1024;
+/// The smallest that HTTP/2 allows.
+const GUEST_FRAME: u32 = 16 * 1024;
+/// Streams of such a caller; it makes one request after the other.
+const GUEST_STREAMS: u32 = 2;
 
 /// How long the driver may take to answer before systemd is no longer told that all is well; it gives a failing disk longer
 /// than that, and a slow one less.
@@ -247,22 +255,34 @@ impl App {
             stop: stop.clone(),
         };
         let service = Agents { shared: shared.clone(), pki: pki.clone(), sessions };
-        let agent_routes = server().layer(TableLayer).add_service(
-            AgentServiceServer::new(service)
-                .max_decoding_message_size(DECODE)
-                .max_encoding_message_size(DECODE),
-        );
-        let operator_routes = operator_routes(&shared, &pki).await?;
+        let guests = Guests::default();
+        let service = AgentServiceServer::new(service);
+        let guest_routes = guest_server()
+            .layer(TableLayer(guests.clone()))
+            .add_service(service.clone().max_decoding_message_size(GUEST_BYTES));
+        let agent_routes = server()
+            .layer(TableLayer(guests.clone()))
+            .add_service(service.max_decoding_message_size(DECODE).max_encoding_message_size(DECODE));
+        let operator_routes = operator_routes(&shared, &pki, guests.clone()).await?;
         let (agent_address, operator_address) = (agents.address, operators.address);
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(agents, Door::Agents, agent_routes, stop.clone()));
-        serving.spawn(serve(operators, Door::Operators, operator_routes, stop.clone()));
+        let BoundDoor { listener, tls, .. } = agents;
+        let Accepted { members, guests: strangers } =
+            listen::accept(listener, tls, Door::Agents, guests.clone(), stop.clone());
+        serving.spawn(serve(members, "agents", agent_routes, stop.clone()));
+        serving.spawn(serve(strangers, "guests", guest_routes, stop.clone()));
+        let BoundDoor { listener, tls, .. } = operators;
+        // Nobody comes through this door without a certificate.
+        let Accepted { members, .. } =
+            listen::accept(listener, tls, Door::Operators, guests.clone(), stop.clone());
+        serving.spawn(serve(members, "operators", operator_routes, stop.clone()));
         tracing::info!(agents = %agent_address, operators = %operator_address, epoch, "ready");
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let watching = watch(driver.clone());
         let failed = tokio::select! {
             () = watching => None,
+            () = guests.tell() => None,
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = &mut driver_task => Some(ended),
@@ -300,9 +320,21 @@ fn server() -> tonic::transport::Server {
         .http2_max_header_list_size(16 * 1024)
 }
 
+/// The same for callers without a certificate, who bring a CSR and a few labels. What all of them can make the coordinator hold
+/// is [`crate::guests`]' places times the window.
+fn guest_server() -> tonic::transport::Server {
+    server()
+        .initial_stream_window_size(GUEST_BYTES as u32)
+        .initial_connection_window_size(GUEST_BYTES as u32)
+        .max_frame_size(GUEST_FRAME)
+        .concurrency_limit_per_connection(1)
+        .max_concurrent_streams(GUEST_STREAMS)
+        .http2_max_header_list_size(4 * 1024)
+}
+
 type Guarded = tower::layer::util::Stack<TableLayer, tower::layer::util::Identity>;
 
-async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, AppError> {
+async fn operator_routes(shared: &Shared, pki: &Pki, guests: Guests) -> Result<Router<Guarded>, AppError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -320,7 +352,7 @@ async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, 
     health.set_serving::<RolloutServiceServer<Rollouts>>().await;
     health.set_serving::<BundleServiceServer<Bundles>>().await;
     Ok(server()
-        .layer(TableLayer)
+        .layer(TableLayer(guests))
         .add_service(FleetServiceServer::new(fleets).max_decoding_message_size(DECODE))
         .add_service(rollouts.max_decoding_message_size(DECODE))
         .add_service(bundles.max_decoding_message_size(DECODE))
@@ -331,15 +363,14 @@ async fn operator_routes(shared: &Shared, pki: &Pki) -> Result<Router<Guarded>, 
 }
 
 async fn serve(
-    door: BoundDoor,
-    which: Door,
+    incoming: ReceiverStream<io::Result<Connection>>,
+    whom: &'static str,
     routes: Router<Guarded>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = listen::accept(door.listener, door.tls, which, stop.clone());
     let served = routes.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
     if let Err(error) = &served {
-        tracing::error!(door = ?which, error = %crate::log::chain(error), "serving ended");
+        tracing::error!(whom, error = %crate::log::chain(error), "serving ended");
     }
     served
 }

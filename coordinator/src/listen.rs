@@ -12,23 +12,23 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
-use windlass_proto::tls::{Peer, serial_number};
+use windlass_proto::tls::{Challenge, Peer, serial_number};
+
+use crate::guests::{Guests, Place};
 
 /// A handshake that takes longer is cut: slow senders hold no slot for long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way at once, per listener; further connections wait in the kernel's queue.
 const HALF_OPEN: usize = 256;
-/// Connections without a certificate, which may only enrol: so many at once,
-const ANONYMOUS: usize = 256;
-/// and each for so long.
-const ANONYMOUS_FOR: Duration = Duration::from_secs(30);
+/// How long a connection without a certificate, which may only enrol, may stay.
+const GUEST_FOR: Duration = Duration::from_secs(30);
 /// Accepted connections that tonic has not taken yet.
 const ACCEPTED: usize = 64;
 
@@ -52,6 +52,8 @@ pub struct Caller {
     pub door: Door,
     /// The other end's address, for the log.
     pub address: SocketAddr,
+    /// What a CSR must name to enrol over this connection.
+    pub challenge: Challenge,
 }
 
 /// A TLS connection with its caller.
@@ -65,8 +67,17 @@ pub struct Connection {
 /// What bounds a connection without a certificate.
 #[derive(Debug)]
 struct Guest {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     leaves: Pin<Box<Sleep>>,
+}
+
+/// The connections of one door.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Those whose peer is known.
+    pub members: ReceiverStream<io::Result<Connection>>,
+    /// Those without a certificate.
+    pub guests: ReceiverStream<io::Result<Connection>>,
 }
 
 impl Connected for Connection {
@@ -110,27 +121,32 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Accepts until `stop`; the stream ends then.
+/// Accepts until `stop`; the streams end then.
 pub fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     door: Door,
+    guests: Guests,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(ACCEPTED);
-    tokio::spawn(accept_loop(listener, TlsAcceptor::from(tls), door, stop, sender));
-    ReceiverStream::new(receiver)
+) -> Accepted {
+    let ((to_members, members), (to_guests, guests_in)) = (mpsc::channel(ACCEPTED), mpsc::channel(ACCEPTED));
+    let reception = Reception { tls: TlsAcceptor::from(tls), door, guests, to_members, to_guests };
+    tokio::spawn(accept_loop(listener, Arc::new(reception), stop));
+    Accepted { members: ReceiverStream::new(members), guests: ReceiverStream::new(guests_in) }
 }
 
-async fn accept_loop(
-    listener: TcpListener,
+/// What every new connection goes through.
+struct Reception {
     tls: TlsAcceptor,
     door: Door,
-    stop: CancellationToken,
-    sender: mpsc::Sender<io::Result<Connection>>,
-) {
+    guests: Guests,
+    to_members: mpsc::Sender<io::Result<Connection>>,
+    to_guests: mpsc::Sender<io::Result<Connection>>,
+}
+
+async fn accept_loop(listener: TcpListener, reception: Arc<Reception>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(HALF_OPEN));
-    let guests = Arc::new(Semaphore::new(ANONYMOUS));
+    let door = reception.door;
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -146,14 +162,18 @@ async fn accept_loop(
                 continue;
             }
         };
-        let (tls, sender, guests) = (tls.clone(), sender.clone(), guests.clone());
+        let reception = Arc::clone(&reception);
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE, handshake(tcp, tls, door, address, guests)).await;
+            let shaken = tokio::time::timeout(HANDSHAKE, reception.handshake(tcp, address)).await;
             drop(slot);
             match shaken {
                 Ok(Ok(connection)) => {
+                    let to = match connection.guest {
+                        Some(_) => &reception.to_guests,
+                        None => &reception.to_members,
+                    };
                     // The receiver is gone only when the process stops.
-                    let _ = sender.send(Ok(connection)).await;
+                    let _ = to.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(?door, %address, %error, "handshake failed"),
                 Err(_) => tracing::debug!(?door, %address, "handshake timed out"),
@@ -162,25 +182,29 @@ async fn accept_loop(
     }
 }
 
-async fn handshake(
-    tcp: TcpStream,
-    tls: TlsAcceptor,
-    door: Door,
-    address: SocketAddr,
-    guests: Arc<Semaphore>,
-) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
-    tcp.set_nodelay(true)?;
-    let stream = tls.accept(tcp).await?;
-    let (peer, certificate) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        Some(certificate) => (Peer::from_der(certificate)?, serial_number(certificate)?),
-        None => (Peer::Anonymous, String::new()),
-    };
-    let guest = match peer {
-        Peer::Anonymous => Some(Guest {
-            _place: guests.try_acquire_owned().map_err(|_| "too many connections without a certificate")?,
-            leaves: Box::pin(tokio::time::sleep(ANONYMOUS_FOR)),
-        }),
-        _ => None,
-    };
-    Ok(Connection { stream: Box::new(stream), guest, caller: Caller { peer, certificate, door, address } })
+impl Reception {
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+    ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
+        tcp.set_nodelay(true)?;
+        let stream = self.tls.accept(tcp).await?;
+        let (peer, certificate) = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            Some(certificate) => (Peer::from_der(certificate)?, serial_number(certificate)?),
+            None => (Peer::Anonymous, String::new()),
+        };
+        let guest = match peer {
+            Peer::Anonymous => Some(Guest {
+                _place: self
+                    .guests
+                    .enter(address.ip())
+                    .ok_or("too many connections without a certificate")?,
+                leaves: Box::pin(tokio::time::sleep(GUEST_FOR)),
+            }),
+            _ => None,
+        };
+        let caller = Caller { peer, certificate, door: self.door, address, challenge: Challenge::draw()? };
+        Ok(Connection { stream: Box::new(stream), guest, caller })
+    }
 }

@@ -6,7 +6,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::Coordinator;
-use harness::agent::{Identity, enrol, labels};
+use harness::agent::{Identity, enrol, enrol_over, labels};
 use tonic::Code;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{self};
@@ -62,12 +62,18 @@ async fn a_token_serves_one_key_and_a_name_one_key() {
     // Off for weeks: the enrolled key alone is proof.
     let channel =
         tls::connect(&coordinator.agent, tls::client_config(&first.ca_pem, None).unwrap()).await.unwrap();
-    let back =
-        rpc::EnrollRequest { name: "web-1".into(), csr_pem: key.csr_pem().unwrap(), ..Default::default() };
-    let mut client = AgentServiceClient::new(channel);
-    assert_eq!(client.enroll(back.clone()).await.unwrap().into_inner().host_id, first.host_id);
-    let unknown = client.enroll(rpc::EnrollRequest { name: "web-2".into(), ..back }).await.unwrap_err();
-    assert_eq!(unknown.code(), Code::Unauthenticated, "{unknown}");
+    let back = rpc::EnrollRequest { name: "web-1".into(), ..Default::default() };
+    assert_eq!(enrol_over(&channel, back.clone(), &key).await.unwrap().host_id, first.host_id);
+    // Without a token a name that another host has is as unknown as one that nobody has.
+    let stranger = Key::generate().unwrap();
+    let mut told = Vec::new();
+    for name in ["web-1", "web-2"] {
+        let back = rpc::EnrollRequest { name: name.into(), ..back.clone() };
+        let unknown = enrol_over(&channel, back, &stranger).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::Unauthenticated, "{unknown}");
+        told.push(unknown.message().replace(name, "NAME"));
+    }
+    assert_eq!(told[0], told[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

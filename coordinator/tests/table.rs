@@ -30,7 +30,9 @@ fn methods() -> Vec<String> {
 fn may(role: Role, method: &str) -> bool {
     let agents = method.starts_with("/windlass.v1.AgentService/");
     match role {
-        Role::Anonymous => method == "/windlass.v1.AgentService/Enroll",
+        Role::Anonymous => {
+            ["Enroll", "Challenge"].iter().any(|call| *method == format!("/windlass.v1.AgentService/{call}"))
+        }
         Role::Agent => agents,
         Role::Operator => !agents,
     }

@@ -12,6 +12,7 @@ use windlass_rollout::Event;
 use super::log::event;
 use super::record::{Facts, HostRecord};
 use super::{APPS, Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
+use crate::rate::Meter;
 
 /// Texts of hosts are kept and shown; longer ones are cut.
 pub(super) const TEXT: usize = 2000;
@@ -62,8 +63,15 @@ pub struct Greeting {
 }
 
 impl Host {
-    pub(super) const fn new(record: HostRecord) -> Self {
-        Self { record, statuses: BTreeMap::new(), session: None, last_heard: None, silent: false }
+    pub(super) fn new(record: HostRecord) -> Self {
+        Self {
+            record,
+            statuses: BTreeMap::new(),
+            session: None,
+            last_heard: None,
+            silent: false,
+            certificates: Meter::default(),
+        }
     }
 
     /// When it was last heard of.

@@ -39,7 +39,7 @@ use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::Rollout;
 
 pub use self::audit::Act;
-pub use self::enrolment::Enrolment;
+pub use self::enrolment::{Enrolled, Enrolment};
 pub use self::hosts::{Greeting, HostState};
 use self::leads::Leads;
 pub use self::leads::{Deposed, deposed};
@@ -48,6 +48,7 @@ pub use self::orders::{OrderText, Target};
 pub use self::persist::{LoadError, audit_records};
 pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;
+use crate::rate::Meter;
 use crate::store::{Fence, Key, Write};
 use record::{AppRecord, BundleRecord, EventRecord, HostRecord, TokenRecord};
 
@@ -108,6 +109,8 @@ pub struct Host {
     last_heard: Option<Timestamp>,
     /// Whether its silence was made known.
     silent: bool,
+    /// The certificates that it asked for.
+    certificates: Meter,
 }
 
 /// An open session.

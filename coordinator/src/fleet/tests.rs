@@ -58,7 +58,7 @@ impl World {
             labels: BTreeMap::from([(label.to_owned(), "app".to_owned())]),
             token: Some(token),
         };
-        self.fleet.enrol(enrolment, HostId::new(format!("id-{n}")).unwrap())
+        Ok(self.fleet.enrol(enrolment, HostId::new(format!("id-{n}")).unwrap())?.id)
     }
 
     fn connect(&mut self, id: &HostId) {

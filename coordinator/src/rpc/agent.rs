@@ -14,7 +14,7 @@ use windlass_proto::tls::{self, JoinToken, Peer};
 
 use super::audit::act;
 use super::{Shared, caller, pieces, send};
-use crate::fleet::Enrolment;
+use crate::fleet::{Enrolled, Enrolment};
 use crate::pki::Pki;
 use crate::session::{Downstream, Sessions};
 
@@ -50,7 +50,12 @@ fn bad_request(error: impl std::fmt::Display) -> Status {
 }
 
 impl Agents {
-    fn certificate(&self, csr_pem: &str, id: &HostId) -> Result<Response<rpc::EnrollResponse>, Status> {
+    fn certificate(
+        &self,
+        csr_pem: &str,
+        id: &HostId,
+        ignored_labels: Vec<String>,
+    ) -> Result<Response<rpc::EnrollResponse>, Status> {
         let certificate_pem = self
             .pki
             .agents()
@@ -61,6 +66,7 @@ impl Agents {
             certificate_pem,
             ca_pem: self.pki.agents().certificate_pem().to_owned(),
             fleet: self.pki.agents().fleet().to_string(),
+            ignored_labels,
         }))
     }
 
@@ -68,9 +74,10 @@ impl Agents {
         &self,
         request: Request<rpc::EnrollRequest>,
     ) -> Result<Response<rpc::EnrollResponse>, Status> {
+        let challenge = caller(&request)?.challenge;
         let (act, request) = act(request, |request| format!("host {}", request.name))?;
         let name = HostName::new(request.name).map_err(bad_request)?;
-        let key = Digest::of(&tls::csr_public_key(&request.csr_pem).map_err(bad_request)?);
+        let key = Digest::of(&tls::enrolling_public_key(&request.csr_pem, &challenge).map_err(bad_request)?);
         let token = match request.token.as_str() {
             "" => None,
             text => {
@@ -82,18 +89,28 @@ impl Agents {
         let enrolment = Enrolment { name, key, address: request.address, labels: request.labels, token };
         let fresh = HostId::new(uuid::Uuid::new_v4().to_string()).map_err(bad_request)?;
         let enrolled = self.shared.driver.request(move |fleet| {
-            // What is refused is not on record: anybody may knock here, as often as they like.
-            let id = fleet.enrol(enrolment, fresh)?;
-            fleet.record(act, None);
-            Ok(id)
+            let enrolled = fleet.enrol(enrolment, fresh)?;
+            // What is refused is not on record, nor is what changes nothing: anybody may knock here, as often as they like.
+            if enrolled.is_change {
+                fleet.record(act, None);
+            }
+            Ok(enrolled)
         });
-        let id = enrolled.await?;
-        self.certificate(&request.csr_pem, &id)
+        let Enrolled { id, ignored_labels, .. } = enrolled.await?;
+        self.certificate(&request.csr_pem, &id, ignored_labels)
     }
 }
 
 #[tonic::async_trait]
 impl AgentService for Agents {
+    async fn challenge(
+        &self,
+        request: Request<rpc::ChallengeRequest>,
+    ) -> Result<Response<rpc::ChallengeResponse>, Status> {
+        let challenge = caller(&request)?.challenge.as_bytes().to_vec();
+        Ok(Response::new(rpc::ChallengeResponse { challenge }))
+    }
+
     async fn enroll(
         &self,
         request: Request<rpc::EnrollRequest>,
@@ -111,7 +128,7 @@ impl AgentService for Agents {
         let key = Digest::of(&tls::csr_public_key(&csr_pem).map_err(bad_request)?);
         let host = id.clone();
         self.shared.driver.request(move |fleet| fleet.may_renew(&host, &key)).await?;
-        self.certificate(&csr_pem, &id)
+        self.certificate(&csr_pem, &id, Vec::new())
     }
 
     type SessionStream = Downstream;

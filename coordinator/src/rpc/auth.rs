@@ -9,8 +9,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
+use windlass_proto::rpc::ErrorKind;
 use windlass_proto::tls::Peer;
 
+use crate::guests::Guests;
 use crate::listen::{Caller, Door};
 
 /// What a certificate entitles to, together with the door it came through.
@@ -39,6 +41,7 @@ use Does::{Acts, Reads};
 
 /// Every method that may be called, with the roles that may call it.
 pub const TABLE: &[(&str, &[Role], Does)] = &[
+    ("/windlass.v1.AgentService/Challenge", &[Anonymous, Agent], Reads),
     ("/windlass.v1.AgentService/Enroll", &[Anonymous, Agent], Acts),
     ("/windlass.v1.AgentService/Renew", &[Agent], Reads),
     ("/windlass.v1.AgentService/Session", &[Agent], Reads),
@@ -120,18 +123,44 @@ pub fn describe(caller: &Caller) -> String {
     }
 }
 
-/// Puts the table before a service.
-#[derive(Debug, Clone, Copy)]
-pub struct TableLayer;
+/// Puts the table before a service, and the book of guests.
+#[derive(Debug, Clone)]
+pub struct TableLayer(pub Guests);
 
 /// A service behind the table.
 #[derive(Debug, Clone)]
-pub struct Guarded<S>(S);
+pub struct Guarded<S> {
+    inner: S,
+    guests: Guests,
+}
 
 impl<S> Layer<S> for TableLayer {
     type Service = Guarded<S>;
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded(inner)
+        Guarded { inner, guests: self.0.clone() }
+    }
+}
+
+/// Whether this caller may call this method now. What is refused to guests is counted and not logged one by one: anybody may
+/// knock here, as often as they like.
+fn admit(guests: &Guests, caller: Option<&Caller>, path: &str) -> Result<Called, Status> {
+    let guest = caller.filter(|caller| caller.peer == Peer::Anonymous);
+    let address = caller.map(|caller| caller.address);
+    match (authorise(caller, path), guest) {
+        (Ok(called), None) => Ok(called),
+        (Ok(called), Some(guest)) => guests.call(guest.address.ip()).map(|()| called).map_err(|wait| {
+            tracing::debug!(path, ?address, %wait, "a guest calls too often");
+            ErrorKind::Unavailable.status(format!("too many calls from this address; try again in {wait}"))
+        }),
+        (Err(status), None) => {
+            tracing::info!(path, ?address, "call refused");
+            Err(status)
+        }
+        (Err(status), Some(_)) => {
+            tracing::debug!(path, ?address, "call of a guest refused");
+            guests.refuse_call();
+            Err(status)
+        }
     }
 }
 
@@ -145,24 +174,17 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>();
-        match authorise(caller, request.uri().path()) {
+        match admit(&self.guests, caller, request.uri().path()) {
             Ok(called) => {
                 request.extensions_mut().insert(called);
-                Box::pin(self.0.call(request))
+                Box::pin(self.inner.call(request))
             }
-            Err(status) => {
-                tracing::info!(
-                    path = request.uri().path(),
-                    address = caller.map(|c| c.address.to_string()),
-                    "call refused"
-                );
-                Box::pin(async move { Ok(status.into_http()) })
-            }
+            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
     }
 }

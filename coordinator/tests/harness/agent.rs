@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::{self, Fault, Outcome, Phase, agent_message, coordinator_message};
-use windlass_proto::tls::{self, Credentials, JoinToken, Key};
+use windlass_proto::tls::{self, Challenge, Credentials, JoinToken, Key};
 
 pub fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("role".to_owned(), "app".to_owned())])
@@ -26,11 +26,23 @@ pub async fn enrol(
     let request = rpc::EnrollRequest {
         token: join.into(),
         name: name.into(),
-        csr_pem: key.csr_pem().unwrap(),
         address: "127.0.1.1".into(),
         labels: labels(),
+        ..Default::default()
     };
-    Ok(AgentServiceClient::new(channel).enroll(request).await?.into_inner())
+    enrol_over(&channel, request, key).await
+}
+
+/// Enrols over a connection, with a CSR of this key that is made for it.
+pub async fn enrol_over(
+    channel: &Channel,
+    request: rpc::EnrollRequest,
+    key: &Key,
+) -> Result<rpc::EnrollResponse, tonic::Status> {
+    let mut client = AgentServiceClient::new(channel.clone());
+    let given = client.challenge(rpc::ChallengeRequest {}).await?.into_inner().challenge;
+    let csr_pem = key.csr_pem_for(&Challenge::from_bytes(&given).unwrap()).unwrap();
+    Ok(client.enroll(rpc::EnrollRequest { csr_pem, ..request }).await?.into_inner())
 }
 
 #[derive(Clone)]

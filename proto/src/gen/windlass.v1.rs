@@ -337,13 +337,23 @@ impl Fault {
         }
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChallengeRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChallengeResponse {
+    /// 16 random bytes, the connection's own.
+    #[prost(bytes = "vec", tag = "1")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnrollRequest {
+    /// Without one nothing of an enrolled host is changed: it gets a certificate for its key.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
     /// The host's name in the fleet; \[a-z0-9\]\[a-z0-9.\_-\]{0,62}.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Its subject's common name is the connection's challenge in hex: a CSR that somebody saw is of no use to him.
     #[prost(string, tag = "3")]
     pub csr_pem: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -370,6 +380,9 @@ pub struct EnrollResponse {
     pub ca_pem: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub fleet: ::prost::alloc::string::String,
+    /// Labels of the request, as key=value, that were not taken since it had no token.
+    #[prost(string, repeated, tag = "5")]
+    pub ignored_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
@@ -676,7 +689,32 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Exchanges a single-use join token and a CSR for a certificate. The only call without a client certificate.
+        /// What this connection's CSR must name. With Enroll the only call without a client certificate.
+        pub async fn challenge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChallengeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChallengeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.AgentService/Challenge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.AgentService", "Challenge"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Exchanges a CSR for a certificate: with a single-use join token, or for a key that is enrolled already.
         pub async fn enroll(
             &mut self,
             request: impl tonic::IntoRequest<super::EnrollRequest>,
@@ -810,7 +848,15 @@ pub mod agent_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServiceServer.
     #[async_trait]
     pub trait AgentService: std::marker::Send + std::marker::Sync + 'static {
-        /// Exchanges a single-use join token and a CSR for a certificate. The only call without a client certificate.
+        /// What this connection's CSR must name. With Enroll the only call without a client certificate.
+        async fn challenge(
+            &self,
+            request: tonic::Request<super::ChallengeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChallengeResponse>,
+            tonic::Status,
+        >;
+        /// Exchanges a CSR for a certificate: with a single-use join token, or for a key that is enrolled already.
         async fn enroll(
             &self,
             request: tonic::Request<super::EnrollRequest>,
@@ -936,6 +982,51 @@ pub mod agent_service_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/windlass.v1.AgentService/Challenge" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChallengeSvc<T: AgentService>(pub Arc<T>);
+                    impl<
+                        T: AgentService,
+                    > tonic::server::UnaryService<super::ChallengeRequest>
+                    for ChallengeSvc<T> {
+                        type Response = super::ChallengeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChallengeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::challenge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChallengeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/windlass.v1.AgentService/Enroll" => {
                     #[allow(non_camel_case_types)]
                     struct EnrollSvc<T: AgentService>(pub Arc<T>);

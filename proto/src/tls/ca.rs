@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::peer::only_uri;
-use super::{Credentials, Key, Peer, SERVER_NAME, TlsError};
+use super::{Challenge, Credentials, Key, Peer, SERVER_NAME, TlsError};
 use crate::digest::Digest;
 use crate::id::{CoordinatorId, FleetName, HostId, OperatorName};
 use crate::time::Timestamp;
@@ -157,6 +157,15 @@ pub fn csr_public_key(csr_pem: &str) -> Result<Vec<u8>, TlsError> {
     Ok(parse_csr(csr_pem)?.public_key.der_bytes().to_vec())
 }
 
+/// The same of a CSR by which a host enrols over the connection with this challenge.
+pub fn enrolling_public_key(csr_pem: &str, challenge: &Challenge) -> Result<Vec<u8>, TlsError> {
+    let csr = parse_csr(csr_pem)?;
+    match challenge.is_answered_by(&csr.params.distinguished_name) {
+        true => Ok(csr.public_key.der_bytes().to_vec()),
+        false => Err(TlsError::CsrChallenge),
+    }
+}
+
 fn parse_csr(csr_pem: &str) -> Result<CertificateSigningRequestParams, TlsError> {
     if csr_pem.len() > CSR_BYTES {
         return Err(TlsError::CsrSize(csr_pem.len()));
@@ -257,6 +266,19 @@ mod tests {
             certificate_of(&ca.sign_agent_csr(&csr, &host, 24, Life::of(Duration::ZERO).from).unwrap())
                 .unwrap();
         assert_eq!(Peer::from_der(&leaf).unwrap(), Peer::Agent(host));
+    }
+
+    #[test]
+    fn a_csr_enrols_over_its_own_connection_only() {
+        let key = Key::generate().unwrap();
+        let (own, other) = (Challenge::draw().unwrap(), Challenge::draw().unwrap());
+        let csr = key.csr_pem_for(&own).unwrap();
+        assert_eq!(enrolling_public_key(&csr, &own).unwrap(), key.public_key());
+        for (csr, challenge) in [(&csr, &other), (&key.csr_pem().unwrap(), &own)] {
+            assert!(matches!(enrolling_public_key(csr, challenge), Err(TlsError::CsrChallenge)));
+        }
+        assert_eq!(Challenge::from_bytes(own.as_bytes()), Some(own));
+        assert_eq!(Challenge::from_bytes(&[0; 15]), None);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum TlsError {
     /// A certificate signing request is larger than any honest one.
     #[error("refused certificate signing request: it has {0} bytes, at most 16384 are read")]
     CsrSize(usize),
+    /// A certificate signing request names another challenge than its connection's, or none.
+    #[error("refused certificate signing request: it was not made for this connection")]
+    CsrChallenge,
     /// The key and the certificate given together do not belong together.
     #[error("the key does not belong to the certificate")]
     KeyMismatch,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 
-use super::TlsError;
+use super::{Challenge, TlsError};
 
 /// A P-256 key. Its text form is PKCS#8 PEM; it belongs into a file of mode 0600.
 pub struct Key(KeyPair);
@@ -32,8 +32,17 @@ impl Key {
 
     /// A certificate signing request. It names nobody: who the certificate is for is decided by who signs it.
     pub fn csr_pem(&self) -> Result<String, TlsError> {
+        self.csr_with(DistinguishedName::new())
+    }
+
+    /// The same for a connection whose other end does not know yet who this is.
+    pub fn csr_pem_for(&self, challenge: &Challenge) -> Result<String, TlsError> {
+        self.csr_with(challenge.subject())
+    }
+
+    fn csr_with(&self, subject: DistinguishedName) -> Result<String, TlsError> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name = subject;
         let csr = params.serialize_request(&self.0).map_err(TlsError::Key)?;
         csr.pem().map_err(TlsError::Key)
     }

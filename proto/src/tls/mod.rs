@@ -6,6 +6,7 @@
 //! named explicitly so that no process-wide default matters. Nothing here touches files: texts in, texts out.
 //!
 //! * [`ca`]: make, load and use a CA. [`key`]: an agent's or operator's own key and its CSR.
+//! * [`challenge`]: what binds a CSR to its connection.
 //! * [`config`]: rustls configurations for both ends. [`pin`]: trusting a CA by digest, for enrolment.
 //! * [`seal`]: the signature on a fence.
 //! * [`steady`]: the time that certificates are judged by.
@@ -13,6 +14,7 @@
 //! * [`channel`] (feature `rpc`): tonic channels over these configurations, and the settings both ends of HTTP/2 keep.
 
 pub mod ca;
+pub mod challenge;
 #[cfg(feature = "rpc")]
 pub mod channel;
 pub mod config;
@@ -24,7 +26,8 @@ pub mod seal;
 pub mod steady;
 pub mod token;
 
-pub use ca::{Ca, csr_public_key};
+pub use ca::{Ca, csr_public_key, enrolling_public_key};
+pub use challenge::Challenge;
 #[cfg(feature = "rpc")]
 pub use channel::{ConnectError, connect, http2_server};
 pub use config::{

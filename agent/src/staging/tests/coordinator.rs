@@ -12,8 +12,8 @@ use windlass_proto::digest::Digest;
 use windlass_proto::limits::{BATCH_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
 use windlass_proto::rpc::{
-    AgentMessage, Chunk, ChunkBatch, CoordinatorMessage, EnrollRequest, EnrollResponse, FetchChunksRequest,
-    FetchEnvelopeRequest, Piece, RenewRequest,
+    AgentMessage, ChallengeRequest, ChallengeResponse, Chunk, ChunkBatch, CoordinatorMessage, EnrollRequest,
+    EnrollResponse, FetchChunksRequest, FetchEnvelopeRequest, Piece, RenewRequest,
 };
 
 use super::Bundle;
@@ -108,6 +108,10 @@ impl AgentService for Service {
     type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
     type FetchEnvelopeStream = ReceiverStream<Result<Piece, Status>>;
     type FetchChunksStream = ReceiverStream<Result<ChunkBatch, Status>>;
+
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Answer<ChallengeResponse> {
+        Err(Status::unimplemented("not here"))
+    }
 
     async fn enroll(&self, _: Request<EnrollRequest>) -> Answer<EnrollResponse> {
         Err(Status::unimplemented("not here"))
