@@ -176,6 +176,7 @@ impl App {
         let (traffic, retention) = (settings.traffic.clone(), settings.retention);
         let link = Link {
             settings: Arc::new(settings),
+            trust: stager.trust(),
             layout: layout.clone(),
             vault,
             boot_id,

@@ -271,8 +271,7 @@ impl Lanes {
         let order = Order {
             op: op.clone(),
             release: release.clone(),
-            rollback: state.operation.as_ref().is_some_and(|operation| operation.rollback),
-            confirmed_here: state.was_confirmed(&release),
+            leave: state.operation.as_ref().map(|operation| operation.leave).unwrap_or_default(),
             seen: state.counter,
         };
         let cancel = CancellationToken::new();

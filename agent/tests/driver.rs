@@ -297,6 +297,7 @@ fn order_to(n: u32, to: &ReleaseRef, epoch: u64) -> Assign {
             healthy_deadline: Span::secs(20),
         },
         rollback: false,
+        grant: None,
     }
 }
 
@@ -414,6 +415,7 @@ fn without_a_lease_nothing_is_taken_out() {
             healthy_deadline: Span::secs(1),
         },
         rollback: false,
+        grant: None,
     })));
     agent.say(Order::Abort { op: op(2), epoch: 1, reason: "enough".into() });
     let status = agent.until_phase(2, Phase::Idle);

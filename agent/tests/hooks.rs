@@ -133,6 +133,7 @@ impl Place {
                     healthy_deadline: Span::secs(60),
                 },
                 rollback: false,
+                leave: windlass_proto::grant::Leave::Newest,
                 switched_at: None,
                 outcome: None,
                 fault: None,

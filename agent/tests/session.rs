@@ -22,6 +22,7 @@ use windlass_agent::exchange::{FromSession, Order, Published};
 use windlass_agent::identity::{Identity, Vault};
 use windlass_agent::layout::Layout;
 use windlass_agent::session::{Bulk, Link, LinkState};
+use windlass_proto::bundle::{AuthorKey, Trust};
 use windlass_proto::fence::{Fence, LeaderId, Led, Obeyed};
 use windlass_proto::id::HostId;
 use windlass_proto::phase::{AppStatus, Attestation, Phase};
@@ -247,6 +248,7 @@ fn agent(settings: Settings, published: Published) -> Agent {
         layout: Layout::new(&settings.state_dir, &settings.run_dir).unwrap(),
         vault: Vault::open(&settings.state_dir.join("identity")).unwrap(),
         settings: Arc::new(settings),
+        trust: Arc::new(Trust::new([AuthorKey::generate().unwrap().public()], 1).unwrap()),
         boot_id: "boot".into(),
         orders: tell,
         published: watched,
@@ -303,6 +305,7 @@ fn status(app: &str, seq: u64) -> Arc<AppStatus> {
         held: vec![],
         detail: String::new(),
         hooks: Vec::new(),
+        past: None,
     })
 }
 

@@ -155,6 +155,7 @@ const fn exit_of(kind: ErrorKind) -> Exit {
         | ErrorKind::StateMoved
         | ErrorKind::Poisoned
         | ErrorKind::WrongState
+        | ErrorKind::GrantNeeded
         | ErrorKind::Exists => Exit::Conflict,
         ErrorKind::NotFound
         | ErrorKind::PlanRefused
@@ -196,6 +197,7 @@ mod tests {
             (ErrorKind::Busy, 7),
             (ErrorKind::StateMoved, 7),
             (ErrorKind::Poisoned, 7),
+            (ErrorKind::GrantNeeded, 7),
             (ErrorKind::NotFound, 1),
             (ErrorKind::PlanRefused, 1),
         ] {

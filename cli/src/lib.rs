@@ -19,6 +19,7 @@ pub mod dev;
 pub mod error;
 pub mod exit;
 pub mod files;
+pub mod grant;
 pub mod invocation;
 pub mod keys;
 pub mod output;

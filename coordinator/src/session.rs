@@ -21,7 +21,7 @@ use windlass_proto::tls::SteadyTime;
 use windlass_proto::version;
 
 use crate::driver::Driver;
-use crate::fleet::record::Facts;
+use crate::fleet::record::{Authors, Facts};
 use crate::fleet::{APPS, Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
 use crate::pki::Pki;
@@ -72,12 +72,15 @@ impl Sessions {
             )));
         }
         let shown = self.shown(hello.highest_epoch, hello.obeyed)?;
+        let authors = hello.authors.map(Authors::try_from).transpose();
+        let authors = authors.map_err(|error| error.within("hello.authors"))?;
         let apps = statuses(hello.apps)?;
         let greeting = Greeting {
             agent_version: hello.agent_version,
             address: hello.address,
             facts: hello.facts.map(facts),
             apps: apps.iter().map(|status| AppStatus { evidence: Vec::new(), ..status.clone() }).collect(),
+            authors,
         };
         for status in &apps {
             self.keep_evidence(&id, status).await;

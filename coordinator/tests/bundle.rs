@@ -115,7 +115,7 @@ async fn wrong_bundles_are_refused_by_what_is_wrong() {
         let text = String::from_utf8(manifest.encode()).unwrap();
         assert!(text.contains(from), "{text}");
         let envelope = serde_json::json!({
-            "payloadType": windlass_proto::bundle::dsse::PAYLOAD_TYPE,
+            "payloadType": <Manifest as windlass_proto::bundle::Statement>::PAYLOAD_TYPE,
             "payload": base64::engine::general_purpose::STANDARD.encode(text.replace(from, to)),
             "signatures": [],
         });

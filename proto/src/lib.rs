@@ -6,7 +6,7 @@
 //! * [`id`], [`digest`], [`release`]: names and identities, parsed at the border into types that cannot be wrong.
 //! * [`phase`]: what a host says of an app: phases, outcomes, faults, attestation, evidence.
 //! * [`spec`]: windlass.yaml as types, with its rules.
-//! * [`fence`]: who may lead a host.
+//! * [`fence`]: who may lead a host. [`grant`]: the way below the highest counter that a host has seen.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
@@ -17,6 +17,7 @@
 pub mod bundle;
 pub mod digest;
 pub mod fence;
+pub mod grant;
 pub mod id;
 pub mod limits;
 pub mod phase;

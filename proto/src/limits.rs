@@ -39,6 +39,9 @@ pub const MANIFEST_BYTES: usize = 64 * 1024 * 1024;
 /// Largest signed envelope: the largest manifest in base64, and its signatures.
 pub const ENVELOPE_BYTES: usize = MANIFEST_BYTES / 3 * 4 + 64 * 1024;
 
+/// Largest signed grant: a statement of some names and numbers, and its signatures.
+pub const GRANT_BYTES: usize = 16 * 1024;
+
 /// Most signatures on an envelope; verifying each costs time.
 pub const SIGNATURES: usize = 64;
 
@@ -58,6 +61,9 @@ pub const LOG_LINES: u32 = 5_000;
 pub const LOG_BYTES: usize = MESSAGE_BYTES / 4;
 /// Most of a hook's output in a status: its last bytes. More of a failed one's is in the evidence.
 pub const HOOK_TAIL: usize = 512;
+
+/// Most confirmed releases of an app that a host is believed to remember; agents of this version say at most four.
+pub const PAST_RELEASES: usize = 32;
 
 /// Most hooks in a status: the newest. Each of the nine hooks once forwards and once on the way back.
 pub const HOOK_RUNS: usize = 32;

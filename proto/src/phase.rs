@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::grant::Past;
 use crate::id::{AppName, OpId, ReleaseVersion, RolloutId};
 use crate::release::ReleaseRef;
 use crate::time::Timestamp;
@@ -251,4 +252,7 @@ pub struct AppStatus {
     /// The hooks of the operation so far, at most [`crate::limits::HOOK_RUNS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookRun>,
+    /// What the host remembers of the app's releases; none from an agent that does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<Past>,
 }

@@ -1,7 +1,9 @@
 //! The coordinator: its disk, its sessions, and the loop of event, step, disk, effects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use windlass_proto::grant::Past;
 use windlass_proto::id::{HostName, RolloutId};
 use windlass_proto::phase::{AppStatus, Phase};
 use windlass_proto::spec::RolloutSpec;
@@ -75,6 +77,8 @@ impl Coordinator {
                 attested: status.is_some_and(|status| status.attested.ok),
                 held: vec![],
                 disk_free: None,
+                past: status.map_or_else(|| Some(Past::default()), |status| status.past.clone()),
+                offered: Arc::default(),
             }
         };
         let fleet = Fleet { hosts: self.sessions.iter().enumerate().map(host).collect(), ..Fleet::default() };

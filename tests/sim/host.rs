@@ -123,7 +123,7 @@ impl Host {
         let n = release.digest.as_bytes()[0];
         let at_hand = self.state.operation.as_ref().is_some_and(|operation| operation.to == *release);
         // What was confirmed by an earlier operation works here.
-        if self.state.was_confirmed(release) && !at_hand {
+        if self.state.past().confirmed.contains(&release.digest) && !at_hand {
             return Nature::Good;
         }
         self.natures.get(&n).copied().unwrap_or(Nature::Good)

@@ -10,10 +10,12 @@
 //! * P5: a revert goes to a release that was confirmed on this host before.
 //! * P6: highest epoch and counter of a host never go down.
 //! * P9: everything ends: rollouts, and each host's operation.
+//! * What plan foresees of counters is what hosts say (`counters`).
 //! * Budget and failure domains hold for what really is out of service, not only in the coordinator's books.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod coordinator;
+mod counters;
 mod host;
 mod scenario;
 mod world;

@@ -1,5 +1,6 @@
 //! What can happen to an app on a host.
 
+use windlass_proto::grant::Presented;
 use windlass_proto::id::{OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookName};
 use windlass_proto::release::ReleaseRef;
@@ -113,6 +114,8 @@ pub struct Assign {
     pub order: HostOrder,
     /// Going back on purpose: a counter below the highest seen is allowed if the release was confirmed here.
     pub rollback: bool,
+    /// What its authors say of such a counter, if anything came along.
+    pub grant: Option<Box<Presented>>,
 }
 
 /// How staging goes.

@@ -1,6 +1,7 @@
 //! One order of the coordinator, from its assignment to its outcome.
 
 use serde::{Deserialize, Serialize};
+use windlass_proto::grant::Leave;
 use windlass_proto::id::{OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookName, Outcome};
 use windlass_proto::release::ReleaseRef;
@@ -26,6 +27,9 @@ pub struct Operation {
     pub order: HostOrder,
     /// Going back on purpose.
     pub rollback: bool,
+    /// Why the release's counter was right when it was ordered.
+    #[serde(default)]
+    pub leave: Leave,
     /// When the link had moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<BootTime>,

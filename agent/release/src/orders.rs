@@ -32,8 +32,9 @@ impl Machine {
             Some(last) if self.state.progress == Progress::Quarantined => Some(last.reason.clone()),
             _ => None,
         };
-        let refusal = self.counter_refusal(&assign);
-        let Assign { op, rollout, epoch, to, order, rollback } = assign;
+        // Nobody but its authors, or a person who rolls back to what was confirmed on this very host, brings an old release back.
+        let leave = self.state.past().may_take(&assign.to, assign.rollback, assign.grant.as_deref());
+        let Assign { op, rollout, epoch, to, order, rollback, grant: _ } = assign;
         self.state.operation = Some(Operation {
             op: op.clone(),
             rollout,
@@ -42,6 +43,7 @@ impl Machine {
             to: to.clone(),
             order,
             rollback,
+            leave: leave.as_ref().copied().unwrap_or_default(),
             switched_at: None,
             outcome: None,
             fault: None,
@@ -60,8 +62,8 @@ impl Machine {
             let why = why.strip_prefix(QUARANTINED).unwrap_or(&why);
             self.blame(Fault::Host, &format!("{QUARANTINED}{why}"));
             self.end(Progress::Quarantined, Outcome::Quarantined);
-        } else if let Some(refusal) = refusal {
-            self.blame(Fault::Policy, &refusal);
+        } else if let Err(denied) = leave {
+            self.blame(Fault::Policy, &denied.to_string());
             self.end(Progress::Failed, Outcome::Failed);
         } else if self.is_there(&to) {
             self.end(Progress::Confirmed, Outcome::Confirmed);
@@ -73,23 +75,6 @@ impl Machine {
             self.ask(Effect::Stage { op, release: to });
         }
         Ok(())
-    }
-
-    /// Why the authors' counter forbids the release, if it does: nobody but a person who rolls back brings old
-    /// releases back, and only such as were confirmed on this very host.
-    fn counter_refusal(&self, assign: &Assign) -> Option<String> {
-        let (given, highest) = (assign.to.counter, self.state.counter);
-        if given >= highest || (assign.rollback && self.state.was_confirmed(&assign.to)) {
-            return None;
-        }
-        Some(if assign.rollback {
-            format!(
-                "{} was not confirmed on this host lately, and its counter {given} is below {highest}, the highest seen",
-                assign.to
-            )
-        } else {
-            format!("counter {given} of {} is below {highest}, the highest seen on this host", assign.to)
-        })
     }
 
     fn is_there(&self, release: &ReleaseRef) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
+use windlass_proto::grant::Past;
 use windlass_proto::id::AppName;
 use windlass_proto::phase::Phase;
 use windlass_proto::release::ReleaseRef;
@@ -344,9 +345,10 @@ impl State {
         keep
     }
 
-    /// Whether this release was confirmed here and is remembered.
-    pub fn was_confirmed(&self, release: &ReleaseRef) -> bool {
-        self.confirmed.iter().chain(&self.history).any(|known| known.digest == release.digest)
+    /// What counters are judged by.
+    pub fn past(&self) -> Past {
+        let confirmed = self.confirmed.iter().chain(&self.history).map(|release| release.digest);
+        Past { seen: self.counter, confirmed: confirmed.collect() }
     }
 }
 

@@ -44,6 +44,7 @@ pub fn status(state: &State, observed: Observed) -> AppStatus {
         held: observed.held,
         detail: detail(state),
         hooks: observed.hooks,
+        past: Some(state.past()),
     }
 }
 

@@ -4,9 +4,11 @@
 mod shell;
 
 use shell::{Host, Weather, app, assign, op, release};
+use windlass_proto::grant::{GRANT_FORMAT, Grant, Leave, Past, Presented};
+use windlass_proto::id::FleetName;
 use windlass_proto::phase::{Fault, HookName, Outcome, Phase};
 use windlass_proto::spec::OnContactLost;
-use windlass_proto::time::Span;
+use windlass_proto::time::{Span, Timestamp};
 use windlass_release::{
     Assign, BootTime, Done, Effect, Event, Health, Observed, Progress, Refused, RevertGoal, RevertStep,
     Staging, State, Supervision, status, step,
@@ -370,6 +372,37 @@ fn counters_go_down_only_by_rollback_to_what_was_confirmed_here() {
     host.deploy(1, 3);
     host.must(Event::Assign(Assign { rollback: true, ..assign(2, 2) }));
     assert_eq!((host.phase(), fault(&host)), (Phase::Failed, Some(Fault::Policy)));
+}
+
+/// Every case of the decision is in `windlass_proto::grant`; this is that the machine goes by it, and remembers that it did.
+#[test]
+fn a_grant_takes_a_host_to_a_release_that_it_missed() {
+    let grant = |up_to| {
+        let fleet = FleetName::new("prod").unwrap();
+        let (app, digest, until) = (app(), release(2).digest, Timestamp(10));
+        let grant = Grant { format: GRANT_FORMAT, fleet: fleet.clone(), app, digest, up_to, until };
+        Some(Box::new(Presented { fleet, at: Timestamp(9), grant: Ok(grant) }))
+    };
+    for (rollback, up_to, taken) in [(true, 3, true), (false, 3, true), (true, 2, false), (false, 2, false)] {
+        let mut host = Host::new();
+        host.deploy(1, 3);
+        host.must(Event::Assign(Assign { rollback, grant: grant(up_to), ..assign(2, 2) }));
+        host.settle();
+        if !taken {
+            assert_eq!((host.phase(), fault(&host)), (Phase::Failed, Some(Fault::Policy)));
+            assert!(reason(&host).contains("the grant is good up to counter 2"), "{}", reason(&host));
+            continue;
+        }
+        assert_eq!(host.state.operation.as_ref().unwrap().leave, Leave::Granted);
+        host.permit(2);
+        host.settle();
+        host.confirm(2);
+        assert_eq!((host.phase(), host.running), (Phase::Confirmed, Some(2)));
+        assert_eq!(
+            host.state.past(),
+            Past { seen: 3, confirmed: vec![release(2).digest, release(3).digest] }
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use windlass_proto::rpc::{self, InvalidField, coordinator_message::Kind};
 use windlass_proto::time::Span;
 use windlass_release::Assign;
 
+use super::authors::Authors;
 use crate::exchange::Order;
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, InvalidField> {
@@ -13,11 +14,11 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str)
 }
 
 /// An order from a message; `None` for what is none.
-pub fn order(message: Kind) -> Result<Option<Order>, InvalidField> {
+pub fn order(message: Kind, authors: &Authors) -> Result<Option<Order>, InvalidField> {
     Ok(Some(match message {
         Kind::Welcome(_) | Kind::ReadLog(_) => return Ok(None),
         Kind::Lease(_) => Order::Lease,
-        Kind::Assign(wire) => Order::Assign(Box::new(assign(wire)?)),
+        Kind::Assign(wire) => Order::Assign(Box::new(assign(wire, authors)?)),
         Kind::Permit(wire) => Order::Permit {
             op: parsed("permit.op_id", &wire.op_id)?,
             epoch: wire.epoch,
@@ -38,7 +39,7 @@ pub fn order(message: Kind) -> Result<Option<Order>, InvalidField> {
     }))
 }
 
-fn assign(wire: rpc::Assign) -> Result<Assign, InvalidField> {
+fn assign(wire: rpc::Assign, authors: &Authors) -> Result<Assign, InvalidField> {
     let release = wire.release.ok_or_else(|| InvalidField::new("assign.release", "it is missing"))?;
     Ok(Assign {
         op: parsed::<OpId>("assign.op_id", &wire.op_id)?,
@@ -48,16 +49,45 @@ fn assign(wire: rpc::Assign) -> Result<Assign, InvalidField> {
         order: serde_json::from_str(&wire.order_json)
             .map_err(|error| InvalidField::new("assign.order_json", error))?,
         rollback: wire.rollback,
+        grant: authors.present(&wire.grant).map(Box::new),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::authors::tests::{authors, signed};
     use super::*;
+    use windlass_proto::bundle::AuthorKey;
+
+    #[test]
+    fn a_grant_comes_with_its_order() {
+        let ana = AuthorKey::generate().unwrap();
+        let (grant, signed) = signed(&[&ana]);
+        let release = rpc::ReleaseRef {
+            app: "shop".into(),
+            version: "1".into(),
+            digest: grant.digest.to_string(),
+            counter: 1,
+        };
+        let assign = rpc::Assign {
+            op_id: "op".into(),
+            rollout_id: "r-1".into(),
+            release: Some(release),
+            order_json: r#"{"host":{},"min_healthy_time":"1s","healthy_deadline":"1s"}"#.into(),
+            grant: signed.encode(),
+            ..Default::default()
+        };
+        let Ok(Some(Order::Assign(taken))) = order(Kind::Assign(assign), &authors(&[&ana], 1)) else {
+            panic!("not taken")
+        };
+        assert_eq!(taken.grant.unwrap().grant, Ok(grant));
+    }
 
     #[test]
     fn an_order_that_makes_no_sense_names_its_field() {
         let assign = rpc::Assign { op_id: "op".into(), rollout_id: "r-1".into(), ..Default::default() };
+        let authors = authors(&[&AuthorKey::generate().unwrap()], 1);
+        let order = |kind| order(kind, &authors);
         assert_eq!(order(Kind::Assign(assign)).unwrap_err().field, "assign.release");
         let permit = rpc::Permit { op_id: "../x".into(), ..Default::default() };
         assert_eq!(order(Kind::Permit(permit)).unwrap_err().field, "permit.op_id");

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | [`stream`] | one session, from its greeting to its end |
 //! | [`inbound`] | what a coordinator says, in the domain's types |
+//! | [`authors`] | grants that come with it |
 //! | [`reading`] | answers to operators' questions |
 //! | [`renewal`] | a new certificate at half life |
 
+pub mod authors;
 pub mod inbound;
 pub mod reading;
 pub mod renewal;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use windlass_proto::bundle::Trust;
 use windlass_proto::time::Timestamp;
 use windlass_proto::tls::{self, ConnectError};
 use windlass_release::BootTime;
@@ -74,6 +77,8 @@ impl LinkState {
 pub struct Link {
     /// The configuration.
     pub settings: Arc<Settings>,
+    /// The pinned author keys.
+    pub trust: Arc<Trust>,
     /// Names of all paths.
     pub layout: Layout,
     /// Key and certificate.

@@ -17,12 +17,13 @@ use windlass_proto::phase::AppStatus as Status;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::coordinator_message::Kind;
 use windlass_proto::rpc::{
-    AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
+    self, AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
 };
-use windlass_proto::tls::{SteadyTime, fence_is_signed};
+use windlass_proto::tls::fence_is_signed;
 use windlass_proto::version;
 use windlass_release::BootTime;
 
+use super::authors::Authors;
 use super::reading::Reading;
 use super::{Link, LinkState, disk, inbound};
 use crate::exchange::{FromSession, Order, Published, Under};
@@ -118,8 +119,11 @@ pub(super) async fn run(
         problem: String::new(),
     });
     link.vault.time().prove();
+    let Some(authors) = authors(link) else {
+        return broken(true, "this host's certificate names no fleet");
+    };
     let session = Session {
-        time: link.vault.time().clone(),
+        authors,
         orders: link.orders.clone(),
         opened_at,
         offer,
@@ -134,6 +138,13 @@ pub(super) async fn run(
         pulse: link.pulse.clone(),
     };
     session.hold(&mut link.published, down, &welcome).await
+}
+
+/// Whom this host believes, and for which fleet.
+fn authors(link: &Link) -> Option<Authors> {
+    let identity = link.identity.borrow().clone()?;
+    let fleet = FleetName::new(identity.certificate.fleet.as_str()).ok()?;
+    Some(Authors { trust: Arc::clone(&link.trust), fleet, time: link.vault.time().clone() })
 }
 
 /// What the coordinator shows, if this host may be led by it.
@@ -177,6 +188,10 @@ fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
         facts: Some(facts::read(&disk(&link.settings), &published.problems)),
         highest_epoch: published.highest_epoch,
         obeyed: published.obeyed.as_ref().map(Into::into),
+        authors: Some(rpc::Authors {
+            keys: link.trust.keys().map(ToString::to_string).collect(),
+            threshold: u32::try_from(link.trust.threshold()).unwrap_or(u32::MAX),
+        }),
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
 }
@@ -208,7 +223,7 @@ impl Sent {
 }
 
 struct Session {
-    time: Arc<SteadyTime>,
+    authors: Authors,
     orders: mpsc::Sender<FromSession>,
     opened_at: BootTime,
     /// Under which its orders come.
@@ -312,7 +327,7 @@ impl Session {
             let Some(at) = self.beats.iter().position(|(seq, _)| *seq == lease.seq) else { return Ok(()) };
             received_at = self.beats.drain(..=at).next_back().map_or(received_at, |(_, sent)| sent);
             self.last_lease = Instant::now();
-            self.time.prove();
+            self.authors.time.prove();
         }
         if let Kind::ReadLog(asked) = kind {
             self.reading.answer(asked);
@@ -322,7 +337,7 @@ impl Session {
             Kind::Assign(assign) => assign.mark,
             _ => 0,
         };
-        let order = match inbound::order(kind) {
+        let order = match inbound::order(kind, &self.authors) {
             Ok(Some(order)) => order,
             Ok(None) => return Ok(()),
             Err(error) => {

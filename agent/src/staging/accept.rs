@@ -2,12 +2,14 @@
 //! coordinator says.
 
 use windlass_proto::bundle::{Envelope, EnvelopeError, Manifest, Trust, Untrusted, Verified};
+use windlass_proto::grant::Leave;
 use windlass_proto::id::AppName;
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::Runtime;
 use windlass_proto::spec::check::{self, Unsound};
 
+use super::Order;
 use crate::config::HostPolicy;
 use crate::runtime::RuntimeError;
 use crate::runtime::user;
@@ -48,7 +50,7 @@ pub enum Refusal {
         source: Unsound,
     },
     /// Older than what this host has seen.
-    #[error("{release} has counter {}, this host has seen {seen}; only a rollback to a release confirmed here may go lower", release.counter)]
+    #[error("{release} has counter {}, this host has seen {seen}; only what was confirmed here, or what its authors granted, may go lower", release.counter)]
     Counter {
         /// The release.
         release: Box<ReleaseRef>,
@@ -76,19 +78,6 @@ impl Refusal {
     }
 }
 
-/// What an order asks, as far as acceptance cares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The release.
-    pub release: ReleaseRef,
-    /// Going back on purpose.
-    pub rollback: bool,
-    /// Whether the release was confirmed on this host before.
-    pub confirmed_here: bool,
-    /// Highest counter of the app that this host has seen.
-    pub seen: u64,
-}
-
 /// Opens an envelope as it came, packed or plain. `base` is the one that the host offered to build on.
 pub fn open(bytes: &[u8], base: Option<&Envelope>, asked: &ReleaseRef) -> Result<Envelope, Refusal> {
     // Plain envelopes are JSON; a coordinator that knows no other form sends them.
@@ -104,7 +93,7 @@ pub fn believe(envelope: &Envelope, trust: &Trust, asked: &ReleaseRef) -> Result
 
 /// Compares a believed manifest with the order, with the rules of specs, and with the host's policy. What has checked it
 /// before it was signed, if anything has, is not known here.
-pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result<(), Refusal> {
+pub fn accept(verified: &Verified, asked: &Order, policy: &HostPolicy) -> Result<(), Refusal> {
     let signed = verified.release_ref();
     if signed != asked.release {
         return Err(Refusal::Different {
@@ -112,7 +101,7 @@ pub fn accept(verified: &Verified, asked: &Asked, policy: &HostPolicy) -> Result
             signed: Box::new(signed),
         });
     }
-    if signed.counter < asked.seen && !(asked.rollback && asked.confirmed_here) {
+    if signed.counter < asked.seen && asked.leave == Leave::Newest {
         return Err(Refusal::Counter { release: Box::new(signed), seen: asked.seen });
     }
     if !policy.allows_app(&signed.app) {

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use windlass_proto::bundle::{AuthorPublicKey, EntryKind, Envelope, Manifest, Trust, Verified};
+use windlass_proto::grant::Leave;
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::release::ReleaseRef;
 
-use super::accept::{self, Asked};
+use super::accept;
 use super::failure::StageError;
 use super::fetch::{FetchError, Fetcher, Patience};
 use super::remains;
@@ -32,11 +33,8 @@ pub struct Order {
     pub op: OpId,
     /// The release.
     pub release: ReleaseRef,
-    /// Going back on purpose.
-    pub rollback: bool,
-    /// Whether the release was confirmed on this host before, as journal or store know; the mark in its directory counts
-    /// as well.
-    pub confirmed_here: bool,
+    /// Why its counter is right.
+    pub leave: Leave,
     /// Highest counter of the app that this host has seen, as the journal knows.
     pub seen: u64,
 }
@@ -85,6 +83,11 @@ impl Stager {
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let trust = Arc::new(Trust::new(keys, policy.threshold)?);
         Ok(Self { layout, policy: Arc::new(policy), trust, patience })
+    }
+
+    /// The pinned author keys.
+    pub fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust)
     }
 
     /// Brings a release onto this host. At once done when it is there and intact; can be repeated at will. On `cancel`,
@@ -167,7 +170,7 @@ impl Stager {
         let (manifest, unpacking) = blocking(move || {
             let envelope = accept::open(&bytes, base.as_ref(), &begun.release)?;
             let verified = accept::believe(&envelope, &this.trust, &begun.release)?;
-            accept::accept(&verified, &this.asked(&begun), &this.policy)?;
+            accept::accept(&verified, &begun, &this.policy)?;
             this.begin(&begun, &verified, &envelope.encode())
         })
         .await?;
@@ -195,7 +198,7 @@ impl Stager {
         match (intact, held::envelope(&dir)) {
             (Ok(manifest), Ok(envelope)) => {
                 let verified = accept::believe(&envelope, &self.trust, &order.release)?;
-                accept::accept(&verified, &self.asked(order), &self.policy)?;
+                accept::accept(&verified, order, &self.policy)?;
                 Ok(Some(manifest))
             }
             (intact, _) => {
@@ -214,17 +217,6 @@ impl Stager {
         let in_use = crate::link::current(&self.layout, app).ok().flatten();
         let base = in_use.or_else(|| held::digests(&self.layout, app).pop())?;
         held::envelope(&self.layout.release(app, &base)).ok()
-    }
-
-    fn asked(&self, order: &Order) -> Asked {
-        let ReleaseRef { app, digest, .. } = &order.release;
-        let marked = crate::link::confirmed_at(&self.layout.release(app, digest)).is_some();
-        Asked {
-            release: order.release.clone(),
-            rollback: order.rollback,
-            confirmed_here: order.confirmed_here || marked,
-            seen: order.seen,
-        }
     }
 
     fn begin(

@@ -14,7 +14,7 @@ use windlass_proto::rpc::audit::Head;
 
 use crate::output::Format;
 
-pub use bundle::{Bundle, BundleBuild};
+pub use bundle::{Bundle, BundleBuild, BundleGrant, Until};
 pub use dev::{Demo, DemoApp, Dev, DevDir, DevSession, DevUp};
 pub use host::{Host, HostAct, Token};
 pub use identity::{Context, Key};

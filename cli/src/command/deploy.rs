@@ -1,14 +1,17 @@
 //! `windlass deploy`: validate, build, sign, push, plan, start, watch.
 
 use uuid::Uuid;
-use windlass_proto::rpc::{OrderRequest, Plan, Rollout};
+use windlass_proto::rpc::{Check, OrderRequest, Plan, Rollout};
 
+use super::bundle::author;
+use super::bundle::grant::{self, Own};
 use super::order::{self, Target};
 use super::plan;
 use crate::args::{Deploy, Follow};
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
+use crate::grant::Draft;
 use crate::invocation::Invocation;
 use crate::output::{Format, json};
 use crate::watch::{self, retry::Retry, summary};
@@ -37,7 +40,22 @@ pub async fn start(
         request.target = chosen;
         planned = client.ask(&subject, client.rollouts.clone().plan(request.clone())).await?;
     }
-    plan::say_checks(out, &planned, doing)?;
+    let own = if request.rollback { grant::own(invocation, &planned)? } else { None };
+    let granting = match own {
+        Some(Own::Enough(draft, keys)) => {
+            sign_first(&mut planned, &draft);
+            plan::say_checks(out, &planned, doing)?;
+            Some((draft, keys))
+        }
+        Some(Own::Lacking(lacks)) => {
+            plan::say_checks(out, &planned, doing).map_err(|error| with_lacking(error, &planned, lacks))?;
+            None
+        }
+        None => {
+            plan::say_checks(out, &planned, doing)?;
+            None
+        }
+    };
     let hosts: usize = planned.batches.iter().map(|batch| batch.hosts.len()).sum();
     let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
     if hosts == 0 && request.rollback && !named {
@@ -56,8 +74,30 @@ pub async fn start(
         return Ok(Exit::Done);
     }
     agree(invocation, &planned, request.rollback, yes)?;
+    if let Some((mut draft, keys)) = granting {
+        draft.sign(keys.iter().map(|named| &named.key));
+        grant::push(client, &draft.signed).await?;
+        out.step("Granted", &format!("{}, signed by {}", draft.describe(), author::names(&keys)));
+    }
     let rollout = order_start(client, &request, doing).await?;
     started(invocation, client, rollout, follow).await
+}
+
+/// The plan as it is with the grant that will be signed.
+fn sign_first(planned: &mut Plan, draft: &Draft) {
+    planned.checks.retain(|check| check.id != "grant");
+    let hosts = planned.grant.as_ref().map(|terms| terms.hosts.join(", ")).unwrap_or_default();
+    let message = format!("{hosts}: will be granted {}", draft.describe());
+    planned.checks.push(Check { id: "grant".into(), level: "ok".into(), message });
+}
+
+/// What the operator's own keys are short of, beside the refusal that they could have spared.
+fn with_lacking(error: ExpectedError, planned: &Plan, lacks: Vec<String>) -> ExpectedError {
+    if !planned.checks.iter().any(|check| check.id == "grant" && check.level == "error") {
+        return error;
+    }
+    let lines = lacks.into_iter().map(|line| format!("signed with your author keys, {line}"));
+    lines.fold(error, ExpectedError::line)
 }
 
 /// Says that a rollout began, and follows it or not.

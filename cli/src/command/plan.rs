@@ -75,8 +75,9 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    let conflict =
-        errors.iter().any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision" | "undecided"));
+    let conflict = errors
+        .iter()
+        .any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision" | "undecided" | "grant"));
     let exit = if conflict { Exit::Conflict } else { Exit::Failed };
     let version = plan.to.as_ref().map_or(String::new(), |to| format!(" {}", to.version));
     let what = format!("cannot {doing} {}{version}", plan.app);
@@ -92,6 +93,10 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
         "busy" => error.hint("windlass rollout list --open"),
         "revision" => error.hint("windlass plan    (shows the state as it is now)"),
         "poisoned" => error.hint("deploy a new version that mends it"),
+        "grant" => {
+            let version = plan.to.as_ref().map_or("VERSION", |to| to.version.as_str());
+            error.hint(format!("windlass bundle grant {} {version}    (by an author)", plan.app))
+        }
         "undecided" => {
             plan.candidates.iter().filter_map(|one| one.release.as_ref()).fold(error, |error, to| {
                 error.hint(format!("windlass rollback {} --to {}", plan.app, to.version))
@@ -191,6 +196,7 @@ mod tests {
             bytes_to_send: 1_258_291,
             unchanged: vec!["web-13".into()],
             candidates: Vec::new(),
+            grant: None,
         }
     }
 
@@ -207,8 +213,8 @@ mod tests {
             refuse(&plan, "deploy").unwrap_err().exit()
         };
         assert_eq!(
-            (with("busy"), with("poisoned"), with("revision")),
-            (Exit::Conflict, Exit::Conflict, Exit::Conflict)
+            (with("busy"), with("poisoned"), with("revision"), with("grant")),
+            (Exit::Conflict, Exit::Conflict, Exit::Conflict, Exit::Conflict)
         );
         assert_eq!(with("disk"), Exit::Failed);
         assert!(refuse(&sample(), "deploy").is_ok());

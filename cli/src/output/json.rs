@@ -129,6 +129,7 @@ pub fn plan(p: &rpc::Plan) -> Value {
         "rollback_seconds": p.rollback_seconds,
         "bytes_to_send": p.bytes_to_send,
         "unchanged": p.unchanged,
+        "refusing": p.grant.as_ref().map(|terms| terms.hosts.as_slice()).unwrap_or_default(),
         "candidates": p.candidates.iter().map(|c| json!({ "release": release(c.release.as_ref()), "hosts": c.hosts })).collect::<Value>(),
     })
 }

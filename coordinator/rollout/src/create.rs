@@ -54,7 +54,7 @@ impl Rollout {
             app: order.app.clone(),
             revision: order.revision,
             kind: order.kind,
-            rollback: order.rollback || order.kind == crate::Kind::Rollback,
+            rollback: order.leads_back(),
             from: order.from.clone(),
             to: order.to.clone(),
             spec: order.spec.clone(),

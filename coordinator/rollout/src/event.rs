@@ -1,6 +1,6 @@
 //! All that can happen to a rollout.
 
-use windlass_proto::id::HostName;
+use windlass_proto::id::{HostName, OpId};
 use windlass_proto::phase::AppStatus;
 
 /// Something that happened. Every event may come twice, late, or after the rollout has ended.
@@ -21,6 +21,15 @@ pub enum Event {
         host: HostName,
         /// What its `Hello` says of the app; `None`: it knows nothing of it.
         status: Option<Box<AppStatus>>,
+    },
+    /// A host would refuse this operation's release because of its counter, by what it has said: it was not given the order.
+    Declined {
+        /// Which host.
+        host: HostName,
+        /// The operation.
+        op: OpId,
+        /// Why, and what lets it take the release.
+        why: String,
     },
     /// A host has not been heard of for too long.
     HostSilent {

@@ -13,8 +13,8 @@ use windlass_proto::time::Span;
 use crate::batches::{count, divide};
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
+use crate::grants;
 use crate::plan::{Fleet, FleetHost, HostState, Order, Plan};
-use crate::state::Kind;
 use crate::targets::{Hosts, domains, select};
 use crate::timing::{self, Worst};
 
@@ -59,7 +59,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         checks.warn("wide", format!("{at_once} of {total} hosts may be out of service at once"));
     }
     disk(&order, &changing, &mut checks);
-    counters(&order, &changing, &mut checks);
+    let refusing = grants::check(&order, &targets, &hosts.excused, &mut checks);
     way_back(&order, &changing, &mut checks);
     deadlines(&order, &mut checks);
 
@@ -89,6 +89,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         bytes_to_send: lacking.iter().sum(),
         unchanged,
         excused: std::mem::take(&mut hosts.excused),
+        refusing,
         domains,
         silent,
         former,
@@ -228,31 +229,9 @@ fn disk(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
     }
 }
 
-/// A host refuses a counter below the highest it has confirmed, except on a way back.
-fn counters(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
-    if order.rollback || order.kind == Kind::Rollback {
-        return;
-    }
-    let higher = |host: &&&FleetHost| host.confirmed.as_ref().is_some_and(|r| r.counter > order.to.counter);
-    let refusing: Vec<_> = changing.iter().filter(higher).map(|host| &host.name).collect();
-    if !refusing.is_empty() {
-        checks.error(
-            "counter",
-            format!(
-                "{}: confirmed a release with a higher counter than {} of {}; to go back use `windlass rollback {}`, \
-                 otherwise build it with a higher --counter",
-                names(refusing),
-                order.to.counter,
-                order.to.version,
-                order.app
-            ),
-        );
-    }
-}
-
 /// Whether the target of a rollback, and what a failed rollout would go back to, is on the hosts.
 fn way_back(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
-    if order.rollback || order.kind == Kind::Rollback {
+    if order.leads_back() {
         let lacking: Vec<_> = changing
             .iter()
             .filter(|host| !host.held.contains(&order.to.digest))

@@ -1,6 +1,6 @@
 //! What a host says, taken into the books. The newest status says everything, so a lost or doubled one does no harm.
 
-use windlass_proto::id::HostName;
+use windlass_proto::id::{HostName, OpId};
 use windlass_proto::limits::HOOK_RUNS;
 use windlass_proto::phase::{AppStatus, Fault, HookRun, Outcome, Phase};
 use windlass_proto::spec::Absent;
@@ -130,6 +130,16 @@ impl Turn {
                 host.touched = host.attempt > 1;
             }
             Part::Settled | Part::Released => {}
+        }
+        Ok(())
+    }
+
+    /// A host is not given the order that it would refuse: it counts as one that is absent, and vetoes nothing.
+    pub(crate) fn declined(&mut self, name: &HostName, op: &OpId, why: &str) -> Result<(), Refused> {
+        let host = self.host(name)?;
+        if host.op == *op && host.part == Part::Stage && host.may_be_left_out() {
+            host.sent = None;
+            self.excuse(name, &cut(why));
         }
         Ok(())
     }

@@ -3,14 +3,14 @@
 //! ```text
 //!   Fleet + Order ── make_plan ──► Plan ── Rollout::new ──► Rollout ◄─────────────┐
 //!                                                              │                  │ Step.state: on disk first
-//!   Start, HostStatus, HostConnected, HostSilent, Tick,        ▼                  │
-//!   Pause, Resume, Abort, Recovered ──────────────────► step(&rollout, event, now)
+//!   Start, HostStatus, HostConnected, HostSilent, Declined,    ▼                  │
+//!   Tick, Pause, Resume, Abort, Recovered ────────────► step(&rollout, event, now)
 //!                                                              │
 //!                                                              ▼ Step.effects: then done, in order
 //!                       Assign, Permit, Confirm, AbortOp to hosts; Event to the log; SetTimer; Ended
 //! ```
 //!
-//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
+//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`grants`] (which of them would refuse), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
 //! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
@@ -35,6 +35,7 @@ pub mod effect;
 pub mod event;
 pub mod feasibility;
 pub mod fetch;
+pub mod grants;
 pub mod guard;
 mod hear;
 pub mod plan;

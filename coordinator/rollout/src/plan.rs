@@ -3,9 +3,11 @@
 //! [`crate::make_plan`] is pure: the same order and the same picture of the fleet give the same plan, at `plan` and at `deploy`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
+use windlass_proto::grant::{Past, Presented};
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
@@ -42,6 +44,13 @@ pub struct Order {
     pub only: Option<BTreeSet<HostName>>,
 }
 
+impl Order {
+    /// Whether hosts are told that it leads back.
+    pub(crate) fn leads_back(&self) -> bool {
+        self.rollback || self.kind == Kind::Rollback
+    }
+}
+
 /// The fleet as the coordinator knows it now.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
@@ -72,6 +81,10 @@ pub struct FleetHost {
     pub held: Vec<Digest>,
     /// Free bytes where releases are kept, if known.
     pub disk_free: Option<u64>,
+    /// What counters are judged by there; none where the host has not said it yet.
+    pub past: Option<Past>,
+    /// Grants of the target, as this host would see them.
+    pub offered: Arc<[Presented]>,
 }
 
 impl FleetHost {
@@ -149,6 +162,8 @@ pub struct Plan {
     pub domains: BTreeMap<HostName, String>,
     /// Hosts that take part although they are silent now.
     pub silent: BTreeSet<HostName>,
+    /// Hosts that would refuse the target because of its counter; absent ones among them.
+    pub refusing: Vec<HostName>,
     /// What each host that takes part has confirmed now.
     pub former: BTreeMap<HostName, ReleaseRef>,
     /// The host that serves alone and is to be changed.
@@ -192,10 +207,10 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether it refuses because of what others did (busy, poisoned, revision): exit 7 rather than a wrong spec. The finding
-    /// `undecided`, that a rollback has to name its target, is another.
+    /// Whether it refuses because of what others did (busy, poisoned, revision) or of what hosts have seen (grant): exit 7
+    /// rather than a wrong spec. The finding `undecided`, that a rollback has to name its target, is another.
     pub fn is_conflict(&self) -> bool {
-        matches!(self.id, "busy" | "poisoned" | "revision")
+        matches!(self.id, "busy" | "poisoned" | "revision" | "grant")
     }
 }
 

@@ -162,7 +162,7 @@ impl<'a> Hosts<'a> {
     }
 }
 
-fn is_on(host: &FleetHost, digest: Digest) -> bool {
+pub(crate) fn is_on(host: &FleetHost, digest: Digest) -> bool {
     let on = |release: &Option<ReleaseRef>| release.as_ref().is_some_and(|release| release.digest == digest);
     on(&host.confirmed) && on(&host.current)
 }

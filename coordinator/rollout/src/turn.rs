@@ -115,6 +115,11 @@ impl Host {
         !self.gone && self.outcome != Some(Outcome::Skipped)
     }
 
+    /// Whether the rollout can do without it: it has not disturbed it.
+    pub fn may_be_left_out(&self) -> bool {
+        self.way == Way::Forward && !self.touched
+    }
+
     /// Out of service by leave of the rollout, as far as is known.
     pub(crate) const fn in_flight(&self) -> bool {
         matches!(self.part, Part::Go | Part::Abort) && self.outcome.is_none()

@@ -3,6 +3,7 @@
 
 mod fleet;
 
+use windlass_proto::grant::Past;
 use windlass_proto::spec::RolloutSpec;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order, Poisoned};
 use windlass_rollout::{Fetch, Kind, Plan, make_plan};
@@ -188,8 +189,18 @@ fn what_hosts_cannot_do_is_found() {
     });
     assert_eq!(plan.refusal(), None);
     assert_eq!(plan.bytes_to_send, 400 << 20);
-    refused("counter", &["host-1", "windlass rollback shop", "--counter"], |_, fleet| {
-        fleet.hosts[0].confirmed = Some(release(9));
+    let grant = ["host-1", "counter 2 is below the highest seen there, 9", "windlass bundle grant shop 2.0"];
+    refused("grant", &[&grant[..], &["--counter"]].concat(), |_, fleet| {
+        fleet.hosts[0].past = Some(Past { seen: 9, confirmed: vec![] });
+    });
+    refused("grant", &[&grant[..], &["not confirmed there lately"]].concat(), |order, fleet| {
+        order.kind = Kind::Rollback;
+        fleet.hosts[0].past = Some(Past { seen: 9, confirmed: vec![release(1).digest] });
+    });
+    warned("grant", &[&grant[..], &["away"]].concat(), |order, fleet| {
+        order.kind = Kind::Rollback;
+        fleet.hosts[0].state = HostState::Silent;
+        fleet.hosts[0].past = Some(Past { seen: 9, confirmed: vec![] });
     });
     let plan = warned("target", &["host-1", "fetch"], |order, fleet| {
         order.kind = Kind::Rollback;

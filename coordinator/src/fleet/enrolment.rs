@@ -104,6 +104,7 @@ impl Fleet {
         }
         let mut record = before.clone().unwrap_or_else(|| HostRecord {
             foreign: None,
+            authors: None,
             id: fresh,
             name: enrolment.name.clone(),
             key: enrolment.key,

@@ -10,7 +10,7 @@ use windlass_proto::time::Timestamp;
 use windlass_rollout::Event;
 
 use super::log::event;
-use super::record::{Facts, HostRecord};
+use super::record::{Authors, Facts, HostRecord};
 use super::{APPS, Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
 use crate::rate::Meter;
 
@@ -60,6 +60,8 @@ pub struct Greeting {
     pub facts: Option<Facts>,
     /// All its apps, without evidence.
     pub apps: Vec<AppStatus>,
+    /// Whose signatures it believes.
+    pub authors: Option<Authors>,
 }
 
 impl Host {
@@ -156,6 +158,7 @@ impl Fleet {
         host.record.agent_version = cut(greeting.agent_version, 100);
         host.record.address = greeting.address;
         host.record.facts = greeting.facts.or(host.record.facts.take());
+        host.record.authors = greeting.authors.or(host.record.authors.take());
         let gone: Vec<AppName> = host
             .statuses
             .keys()
@@ -263,6 +266,7 @@ impl Fleet {
         let same = before.is_some_and(|before| {
             (before.phase, before.outcome, &before.op) == (status.phase, status.outcome, &status.op)
                 && (&before.current, &before.confirmed) == (&status.current, &status.confirmed)
+                && before.past == status.past
                 && (before.attested.ok, before.attested.pid) == (status.attested.ok, status.attested.pid)
         });
         if !same {

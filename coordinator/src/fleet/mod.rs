@@ -5,7 +5,7 @@
 //!
 //! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `leads`: which of them this state may lead. `acts`: what
 //!   operators do to them.
-//! * `bundles`: the index of bundles.
+//! * `bundles`: the index of bundles. `grants`: leave to use earlier ones.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
 //! * `persist`: keys, and the way back from disk.
@@ -14,6 +14,7 @@ mod acts;
 mod audit;
 mod bundles;
 mod enrolment;
+mod grants;
 mod history;
 mod hosts;
 mod leads;
@@ -50,7 +51,7 @@ pub use self::refusal::Refusal;
 pub use self::tokens::TokenState;
 use crate::rate::Meter;
 use crate::store::{Fence, Key, Write};
-use record::{AppRecord, BundleRecord, EventRecord, HostRecord, TokenRecord};
+use record::{AppRecord, BundleRecord, EventRecord, GrantRecord, HostRecord, TokenRecord};
 
 /// Heartbeats are asked for this often.
 pub const HEARTBEAT: Span = Span::secs(3);
@@ -83,6 +84,8 @@ pub struct Fleet {
     names: BTreeMap<HostName, HostId>,
     tokens: BTreeMap<String, TokenRecord>,
     bundles: BTreeMap<Digest, BundleRecord>,
+    /// By the digest of their envelopes.
+    grants: BTreeMap<Digest, GrantRecord>,
     apps: BTreeMap<AppName, AppRecord>,
     rollouts: BTreeMap<RolloutId, RolloutEntry>,
     timers: BTreeMap<RolloutId, Timestamp>,
@@ -183,6 +186,7 @@ impl Fleet {
             names: BTreeMap::new(),
             tokens: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            grants: BTreeMap::new(),
             apps: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             timers: BTreeMap::new(),

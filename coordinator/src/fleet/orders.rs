@@ -61,7 +61,7 @@ impl Fleet {
 
     /// Asks the planner.
     pub fn plan_order(&self, order: Order) -> Plan {
-        let picture = self.picture(&order.app, order.spec.failure.poison_after);
+        let picture = self.picture(&order.to, order.spec.failure.poison_after);
         windlass_rollout::make_plan(order, &picture)
     }
 
@@ -152,7 +152,9 @@ impl Fleet {
     }
 
     /// The fleet as the planner wants it.
-    fn picture(&self, app: &AppName, poison_after: u32) -> plan::Fleet {
+    fn picture(&self, to: &ReleaseRef, poison_after: u32) -> plan::Fleet {
+        let app = &to.app;
+        let mut offered = self.offered(to);
         let hosts = self.hosts().map(|host| {
             let status = host.statuses.get(app);
             FleetHost {
@@ -172,6 +174,8 @@ impl Fleet {
                 }),
                 held: status.map(|s| s.held.clone()).unwrap_or_default(),
                 disk_free: host.record.facts.as_ref().map(|facts| facts.disk_free_bytes),
+                past: host.past(app),
+                offered: offered(host),
             }
         });
         let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|rollout| !rollout.ended());

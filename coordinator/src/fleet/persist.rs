@@ -1,6 +1,6 @@
 //! Keys of the state store, and the way back from disk to a [`Fleet`].
 //!
-//! `app/NAME audit-head audit/SEQ bundle/HEX deposed event/SEQ fence/EPOCH-LEADER host/ID restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! `app/NAME audit-head audit/SEQ bundle/HEX deposed event/SEQ fence/EPOCH-LEADER grant/HEX host/ID restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
 //! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
 //! their rollout, which is the order in which they are written. An audit record is the message that it is on the wire.
 
@@ -16,7 +16,7 @@ use windlass_proto::rpc::audit::Head;
 use windlass_rollout::Rollout;
 
 use super::log::event;
-use super::record::{AppRecord, BundleRecord, EventRecord, Failure, HostRecord, TokenRecord};
+use super::record::{AppRecord, BundleRecord, EventRecord, Failure, GrantRecord, HostRecord, TokenRecord};
 use super::{Fleet, Host, RolloutEntry};
 use crate::store::{Key, StateStore, StoreError, Write};
 
@@ -48,6 +48,9 @@ pub(super) fn event_key(seq: u64) -> KeyResult {
 }
 pub(super) fn fence_key(fence: &Fence) -> KeyResult {
     Key::new(format!("{FENCES}{:016x}-{}", fence.epoch, fence.leader))
+}
+pub(super) fn grant_key(envelope: &Digest) -> KeyResult {
+    Key::new(format!("grant/{}", envelope.hex()))
 }
 /// The key of what there is one of.
 pub(super) fn single(name: &str) -> KeyResult {
@@ -175,6 +178,9 @@ impl Fleet {
         }
         for (_, record) in rows::<BundleRecord>(store, "bundle/").await? {
             self.bundles.insert(record.release.digest, record);
+        }
+        for (_, record) in rows::<GrantRecord>(store, "grant/").await? {
+            self.grants.insert(Digest::of(record.envelope.as_bytes()), record);
         }
         for (key, record) in rows::<AppRecord>(store, "app/").await? {
             if let Some(app) = key.as_str().strip_prefix("app/").and_then(|app| AppName::new(app).ok()) {

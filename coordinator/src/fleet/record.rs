@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
+use windlass_proto::grant::Grant;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
@@ -40,6 +41,18 @@ pub struct HostRecord {
     /// Why this coordinator does not lead it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,
+    /// Whose signatures it believes; none until its agent has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authors: Option<Authors>,
+}
+
+/// Whose signatures a host believes. What it says of itself; hosts decide by their own policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Authors {
+    /// `ed25519:...`.
+    pub keys: Vec<String>,
+    /// How many of them have to sign.
+    pub threshold: u32,
 }
 
 /// What a host has obeyed, where that is more than this state knows.
@@ -132,6 +145,23 @@ pub struct BundleRecord {
     /// Sum of the chunks' compressed sizes.
     pub stored_bytes: u64,
     /// Keys whose signatures the envelope holds.
+    pub key_ids: Vec<String>,
+    /// When it came.
+    pub pushed_at: Timestamp,
+    /// Who sent it.
+    pub pushed_by: String,
+}
+
+/// A signed grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord {
+    /// What it says; believed by nobody yet.
+    pub grant: Grant,
+    /// The release that it is for.
+    pub release: ReleaseRef,
+    /// With its signatures, as it goes to hosts.
+    pub envelope: String,
+    /// Keys whose signatures it holds.
     pub key_ids: Vec<String>,
     /// When it came.
     pub pushed_at: Timestamp,

@@ -108,6 +108,7 @@ impl Fleet {
                 "busy" => ErrorKind::Busy,
                 "poisoned" => ErrorKind::Poisoned,
                 "revision" => ErrorKind::StateMoved,
+                "grant" => ErrorKind::GrantNeeded,
                 _ => ErrorKind::PlanRefused,
             };
             return Err(Refusal::new(kind, check.message.clone()));
@@ -164,10 +165,9 @@ impl Fleet {
             let before = std::mem::replace(&mut entry.rollout, step.state);
             self.keep_rollout(id, Some(&before));
         }
-        for effect in step.effects {
-            self.perform(id, effect);
-        }
-        Ok(())
+        let declined: Vec<Event> =
+            step.effects.into_iter().filter_map(|effect| self.perform(id, effect)).collect();
+        declined.into_iter().try_for_each(|event| self.apply(id, event))
     }
 
     /// Writes what differs from before.
@@ -187,9 +187,14 @@ impl Fleet {
         self.changes.rollouts.insert(id.clone());
     }
 
-    fn perform(&mut self, id: &RolloutId, effect: Effect) {
+    /// Does it; what the rollout has to hear of that comes back.
+    fn perform(&mut self, id: &RolloutId, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Assign { host, op, release, order, rollback } => {
+                let grant = match self.grant_of(id, &host, &op, &release, rollback) {
+                    Ok(grant) => grant,
+                    Err(declined) => return Some(*declined),
+                };
                 let order_json = serde_json::to_string(&order).unwrap_or_default();
                 let mark = self.lead_on(true);
                 self.tell(&host, op, |op_id, epoch| {
@@ -201,6 +206,7 @@ impl Fleet {
                         order_json,
                         rollback,
                         mark,
+                        grant,
                     })
                 });
             }
@@ -230,6 +236,7 @@ impl Fleet {
             }
             Effect::Revised => self.conclude(id, true),
         }
+        None
     }
 
     fn tell(&mut self, host: &HostName, op: OpId, message: impl FnOnce(String, u64) -> Message) {

@@ -69,6 +69,7 @@ impl World {
             address: "127.0.0.1".into(),
             facts: None,
             apps: apps.unwrap_or_default(),
+            authors: None,
         };
         self.fleet.connect(id, 1, sender, greeting).unwrap();
         self.orders.push(orders);
@@ -89,6 +90,7 @@ impl World {
         read.load(&self.store).await.unwrap();
         let (a, b) = (&self.fleet, &read);
         assert_eq!((&a.tokens, &a.bundles, &a.apps, &a.names), (&b.tokens, &b.bundles, &b.apps, &b.names));
+        assert_eq!(a.grants, b.grants);
         assert_eq!((&a.events, a.next_event), (&b.events, b.next_event));
         assert_eq!(a.audit, b.audit);
         assert_eq!(a.leads.lineage, b.leads.lineage);
@@ -212,6 +214,7 @@ impl World {
             held: vec![to.digest],
             detail: String::new(),
             hooks: Vec::new(),
+            past: None,
         }
     }
 }

@@ -53,6 +53,8 @@ pub const TABLE: &[(&str, &[Role], Does)] = &[
     ("/windlass.v1.BundleService/ListBundles", &[Operator], Reads),
     ("/windlass.v1.BundleService/GetBundle", &[Operator], Reads),
     ("/windlass.v1.BundleService/FetchBundleEnvelope", &[Operator], Reads),
+    ("/windlass.v1.BundleService/GetGrantTerms", &[Operator], Reads),
+    ("/windlass.v1.BundleService/PutGrant", &[Operator], Acts),
     ("/windlass.v1.RolloutService/Plan", &[Operator], Reads),
     ("/windlass.v1.RolloutService/Start", &[Operator], Acts),
     ("/windlass.v1.RolloutService/Get", &[Operator], Reads),

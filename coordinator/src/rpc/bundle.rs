@@ -7,15 +7,16 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use windlass_proto::bundle::{Chunk, Envelope, Manifest};
+use windlass_proto::bundle::{Chunk, Envelope, Manifest, Signed};
 use windlass_proto::digest::Digest;
+use windlass_proto::grant::Grant;
 use windlass_proto::limits::MANIFEST_BYTES;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::bundle_service_server::BundleService;
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::spec::check;
 
-use super::audit::act_without_message;
+use super::audit::{act, act_without_message};
 use super::{Shared, app_filter, pieces, show};
 use crate::fleet::Refusal;
 use crate::fleet::record::BundleRecord;
@@ -90,6 +91,15 @@ fn open(bytes: &[u8]) -> Result<Opened, Status> {
     };
     let chunks = manifest.chunks();
     Ok(Opened { manifest, release, whole: Digest::of(bytes), key_ids, chunks })
+}
+
+/// What the audit log says of a grant, whether or not it is taken.
+fn about_grant(envelope: &[u8]) -> String {
+    let grant = Signed::<Grant>::decode(envelope).ok().and_then(|signed| signed.unverified().ok());
+    grant.map_or_else(
+        || "a grant that cannot be read".to_owned(),
+        |grant| format!("grant of {} {}", grant.app, grant.digest.short()),
+    )
 }
 
 impl Bundles {
@@ -243,5 +253,25 @@ impl BundleService for Bundles {
         let bundle = self.find(request.into_inner()).await?;
         let envelope = self.0.objects.envelope(&bundle.release.digest).await?;
         Ok(Response::new(pieces(envelope)))
+    }
+
+    async fn get_grant_terms(
+        &self,
+        request: Request<rpc::GetBundleRequest>,
+    ) -> Result<Response<rpc::GrantTerms>, Status> {
+        let release = self.find(request.into_inner()).await?.release;
+        let terms = self.0.driver.ask(move |fleet| fleet.grant_terms(&release, None));
+        Ok(Response::new(terms.await?))
+    }
+
+    async fn put_grant(
+        &self,
+        request: Request<rpc::PutGrantRequest>,
+    ) -> Result<Response<rpc::GrantInfo>, Status> {
+        let (act, request) = act(request, |request: &rpc::PutGrantRequest| about_grant(&request.envelope))?;
+        let added = self.0.driver.act(act, move |fleet, who| {
+            fleet.add_grant(who, &request.envelope).map(|record| show::grant(&record))
+        });
+        Ok(Response::new(added.await?))
     }
 }

@@ -15,8 +15,12 @@ use tonic::Status;
 /// are nearly all; what only others hold counts as not there.
 const HELD: usize = 6;
 
-/// Makes a plan of an order, or of a proposal in place of its target.
-pub async fn make(shared: &Shared, text: OrderText, proposal: Option<rpc::Proposal>) -> Result<Plan, Status> {
+/// Makes a plan of an order, or of a proposal in place of its target; with the terms of the grant that it lacks.
+pub async fn make(
+    shared: &Shared,
+    text: OrderText,
+    proposal: Option<rpc::Proposal>,
+) -> Result<(Plan, Option<rpc::GrantTerms>), Status> {
     let (target, chunks) = match proposal {
         Some(proposal) => {
             let opened = tokio::task::spawn_blocking(move || open(&proposal)).await;
@@ -40,7 +44,13 @@ pub async fn make(shared: &Shared, text: OrderText, proposal: Option<rpc::Propos
         None => stored_sizes(shared, &target).await?,
     };
     order.fetch = fetch(shared, sizes, held).await?;
-    Ok(shared.driver.ask(move |fleet| fleet.plan_order(order)).await?)
+    let planned = shared.driver.ask(move |fleet| {
+        let plan = fleet.plan_order(order);
+        let lacks = !plan.refusing.is_empty();
+        let terms = lacks.then(|| fleet.grant_terms(&plan.order.to, Some(&plan.refusing)));
+        (plan, terms)
+    });
+    Ok(planned.await?)
 }
 
 fn open(proposal: &rpc::Proposal) -> Result<(Target, Vec<Chunk>), Status> {

@@ -72,8 +72,8 @@ impl RolloutService for Rollouts {
                 return Ok(Response::new(plan));
             }
         }
-        let plan = super::plan::make(&self.0, order(&request), request.proposal).await?;
-        Ok(Response::new(show::plan(&plan)))
+        let (plan, grant) = super::plan::make(&self.0, order(&request), request.proposal).await?;
+        Ok(Response::new(show::plan(&plan, grant)))
     }
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {

@@ -9,7 +9,7 @@ use windlass_rollout::plan::Level;
 use windlass_rollout::way_back::Question;
 use windlass_rollout::{Plan, Rollout};
 
-use crate::fleet::record::{BundleRecord, EventRecord, TokenRecord};
+use crate::fleet::record::{BundleRecord, EventRecord, GrantRecord, TokenRecord};
 use crate::fleet::{Fleet, Host};
 
 /// A host.
@@ -66,6 +66,16 @@ pub fn bundle(bundle: &BundleRecord) -> rpc::BundleInfo {
     }
 }
 
+/// A grant.
+pub fn grant(record: &GrantRecord) -> rpc::GrantInfo {
+    rpc::GrantInfo {
+        release: Some((&record.release).into()),
+        up_to: record.grant.up_to,
+        until_ms: record.grant.until.0,
+        key_ids: record.key_ids.clone(),
+    }
+}
+
 /// An event.
 pub fn event(event: &EventRecord) -> rpc::Event {
     rpc::Event {
@@ -81,7 +91,7 @@ pub fn event(event: &EventRecord) -> rpc::Event {
 }
 
 /// A plan.
-pub fn plan(plan: &Plan) -> rpc::Plan {
+pub fn plan(plan: &Plan, grant: Option<rpc::GrantTerms>) -> rpc::Plan {
     let batches = plan.batches.iter().zip(1..).map(|(hosts, index)| rpc::Batch {
         index,
         hosts: names(hosts),
@@ -104,6 +114,7 @@ pub fn plan(plan: &Plan) -> rpc::Plan {
         bytes_to_send: plan.bytes_to_send,
         unchanged: names(&plan.unchanged),
         candidates: Vec::new(),
+        grant,
     }
 }
 

@@ -143,6 +143,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             highest_epoch: inner.epoch,
             obeyed: None,
             apps: inner.statuses.values().cloned().collect(),
+            authors: None,
         }
     };
     let say = async |kind| up.send(rpc::AgentMessage { kind: Some(kind) }).await;

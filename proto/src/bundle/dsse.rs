@@ -1,7 +1,8 @@
-//! The signed envelope (DSSE) and the only door from bytes to a manifest that may be believed.
+//! The signed envelope (DSSE) and the only door from bytes to a statement of authors that may be believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,24 +10,80 @@ use serde::{Deserialize, Serialize};
 
 use super::{AuthorKey, AuthorPublicKey, KeyId, Manifest, ManifestError};
 use crate::digest::Digest;
-use crate::limits::{ENVELOPE_BYTES, SIGNATURES};
+use crate::grant::{Grant, GrantError};
+use crate::limits::{ENVELOPE_BYTES, GRANT_BYTES, SIGNATURES};
 use crate::release::ReleaseRef;
 
-/// The type of the payload; part of what is signed.
-pub const PAYLOAD_TYPE: &str = "application/vnd.windlass.manifest.v1+json";
+/// What authors sign. Each kind has a payload type of its own, which is part of what is signed: a signature on one can never
+/// pass as one on another.
+pub trait Statement: Sized {
+    /// The payload's type.
+    const PAYLOAD_TYPE: &'static str;
+    /// What people call it.
+    const NAME: &'static str;
+    /// Largest envelope of one, in bytes.
+    const ENVELOPE_BYTES: usize;
+    /// Why bytes are none.
+    type Error: Into<Untrusted>;
+
+    /// Its one spelling.
+    fn encode(&self) -> Vec<u8>;
+    /// Reads that spelling; what it returns is well-formed, not trusted.
+    fn decode(bytes: &[u8]) -> Result<Self, Self::Error>;
+}
+
+impl Statement for Manifest {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.windlass.manifest.v1+json";
+    const NAME: &'static str = "manifest";
+    const ENVELOPE_BYTES: usize = ENVELOPE_BYTES;
+    type Error = ManifestError;
+
+    fn encode(&self) -> Vec<u8> {
+        Self::encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::decode(bytes)
+    }
+}
+
+impl Statement for Grant {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.windlass.grant.v1+json";
+    const NAME: &'static str = "grant";
+    const ENVELOPE_BYTES: usize = GRANT_BYTES;
+    type Error = GrantError;
+
+    fn encode(&self) -> Vec<u8> {
+        Self::encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, GrantError> {
+        Self::decode(bytes)
+    }
+}
 
 /// Bytes that are not an envelope.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// Larger than any envelope may be.
-    #[error("the envelope has {0} bytes, at most {ENVELOPE_BYTES} are read")]
-    TooLarge(usize),
+    #[error("the envelope has {bytes} bytes, at most {most} are read")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// How many are read.
+        most: usize,
+    },
     /// Not JSON of an envelope, or truncated, or with trailing bytes.
     #[error("malformed envelope")]
     Malformed(#[source] serde_json::Error),
     /// An envelope of something else.
-    #[error("the envelope holds {0:?}, not a windlass manifest")]
-    PayloadType(String),
+    #[error("the envelope holds {found:?}, not a windlass {wanted}")]
+    PayloadType {
+        /// What it says.
+        found: String,
+        /// What is read.
+        wanted: &'static str,
+    },
     /// The payload or a signature is not base64.
     #[error("the envelope's {0} is not base64")]
     Base64(&'static str),
@@ -45,24 +102,24 @@ pub enum EnvelopeError {
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
     /// No signature at all.
-    #[error("the bundle is not signed")]
+    #[error("it is not signed")]
     Unsigned,
     /// Signed, but by no pinned key.
-    #[error("the bundle is signed by {}, which is no trusted author key", KeyList(.signed_by))]
+    #[error("it is signed by {}, which is no trusted author key", KeyList(.signed_by))]
     UnknownKeys {
         /// The keys that signed it, as it says.
         signed_by: Vec<KeyId>,
     },
     /// Some signatures of pinned keys, but not enough.
-    #[error("the bundle has {} of {needed} needed signatures of trusted author keys ({})", .valid.len(), KeyList(.valid))]
+    #[error("it has {} of {needed} needed signatures of trusted author keys ({})", .valid.len(), KeyList(.valid))]
     TooFew {
         /// The pinned keys that signed it.
         valid: Vec<KeyId>,
         /// How many are needed.
         needed: usize,
     },
-    /// A pinned key's signature that is not over this manifest.
-    #[error("the signature of author key {} does not match the manifest", .key.short())]
+    /// A pinned key's signature that is not over these bytes.
+    #[error("the signature of author key {} does not match what it is on", .key.short())]
     BadSignature {
         /// The key.
         key: KeyId,
@@ -70,6 +127,9 @@ pub enum Untrusted {
     /// Rightly signed bytes that are not a right manifest.
     #[error("the signed manifest is refused")]
     Manifest(#[from] ManifestError),
+    /// Rightly signed bytes that are not a right grant.
+    #[error("the signed grant is refused")]
+    Grant(#[from] GrantError),
 }
 
 struct KeyList<'a>(&'a [KeyId]);
@@ -117,13 +177,22 @@ impl Trust {
     pub fn keys(&self) -> impl Iterator<Item = &AuthorPublicKey> {
         self.keys.values()
     }
+
+    /// How many of them have to sign.
+    pub const fn threshold(&self) -> usize {
+        self.threshold
+    }
 }
 
-/// A signed manifest as it came: nothing in it is believed yet.
+/// A signed manifest.
+pub type Envelope = Signed<Manifest>;
+
+/// A statement and its signatures as they came: nothing in it is believed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
+pub struct Signed<S> {
     payload: Vec<u8>,
     signatures: Vec<Signature>,
+    kind: PhantomData<fn() -> S>,
 }
 
 /// A signature and the key that is said to have made it.
@@ -149,29 +218,30 @@ struct WireSignature {
     sig: String,
 }
 
-impl Envelope {
-    /// An unsigned envelope of a manifest; `build` checked it.
-    pub fn new(manifest: &Manifest) -> Self {
-        Self { payload: manifest.encode(), signatures: Vec::new() }
+impl<S: Statement> Signed<S> {
+    /// An unsigned envelope of a statement; who made that checked it.
+    pub fn new(statement: &S) -> Self {
+        Self::from_parts(statement.encode(), Vec::new())
     }
 
     /// Adds `key`'s signature; replaces an earlier one of the same key.
     pub fn sign(&mut self, key: &AuthorKey) {
         let id = key.id();
         self.signatures.retain(|signature| signature.key != id);
-        self.signatures.push(Signature { key: id, sig: key.sign(&pre_authentication(&self.payload)) });
+        self.signatures.push(Signature { key: id, sig: key.sign(&self.message()) });
         // In order of key, so that the same keys make the same bytes.
         self.signatures.sort();
     }
 
     /// Reads an envelope's bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        if bytes.len() > ENVELOPE_BYTES {
-            return Err(EnvelopeError::TooLarge(bytes.len()));
+        if bytes.len() > S::ENVELOPE_BYTES {
+            return Err(EnvelopeError::TooLarge { bytes: bytes.len(), most: S::ENVELOPE_BYTES });
         }
         let wire: WireEnvelope = serde_json::from_slice(bytes).map_err(EnvelopeError::Malformed)?;
-        if wire.payload_type != PAYLOAD_TYPE {
-            return Err(EnvelopeError::PayloadType(wire.payload_type.chars().take(80).collect()));
+        if wire.payload_type != S::PAYLOAD_TYPE {
+            let found = wire.payload_type.chars().take(80).collect();
+            return Err(EnvelopeError::PayloadType { found, wanted: S::NAME });
         }
         if wire.signatures.len() > SIGNATURES {
             return Err(EnvelopeError::TooManySignatures(wire.signatures.len()));
@@ -182,7 +252,7 @@ impl Envelope {
             Err(_) => Err(EnvelopeError::Base64("signature")),
         };
         let signatures = wire.signatures.into_iter().map(signature).collect::<Result<_, _>>()?;
-        Ok(Self { payload, signatures })
+        Ok(Self::from_parts(payload, signatures))
     }
 
     /// The envelope's bytes.
@@ -192,7 +262,7 @@ impl Envelope {
             sig: STANDARD.encode(&signature.sig),
         };
         let wire = WireEnvelope {
-            payload_type: PAYLOAD_TYPE.to_owned(),
+            payload_type: S::PAYLOAD_TYPE.to_owned(),
             payload: STANDARD.encode(&self.payload),
             signatures: self.signatures.iter().map(signature).collect(),
         };
@@ -201,7 +271,7 @@ impl Envelope {
     }
 
     pub(super) const fn from_parts(payload: Vec<u8>, signatures: Vec<Signature>) -> Self {
-        Self { payload, signatures }
+        Self { payload, signatures, kind: PhantomData }
     }
 
     pub(super) fn payload(&self) -> &[u8] {
@@ -212,7 +282,7 @@ impl Envelope {
         &self.signatures
     }
 
-    /// The digest of the manifest inside: the release's identity if the envelope is believed.
+    /// The digest of the statement inside: of a manifest, the release's identity if the envelope is believed.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.payload)
     }
@@ -222,18 +292,18 @@ impl Envelope {
         self.signatures.iter().map(|signature| signature.key).collect()
     }
 
-    /// The manifest inside, well-formed but not believed: for storing and showing, never for running.
-    pub fn unverified_manifest(&self) -> Result<Manifest, ManifestError> {
-        Manifest::decode(&self.payload)
+    /// The statement inside, well-formed but not believed: for storing and showing, never for acting on.
+    pub fn unverified(&self) -> Result<S, S::Error> {
+        S::decode(&self.payload)
     }
 
-    /// Believes the manifest when enough pinned keys signed exactly these bytes. Signatures are checked before a byte of
-    /// the manifest is parsed; unknown keys' signatures are passed over, a wrong one of a pinned key is not.
-    pub fn verify(&self, trust: &Trust) -> Result<Verified, Untrusted> {
+    /// Believes the statement when enough pinned keys signed exactly these bytes. Signatures are checked before a byte of
+    /// it is parsed; unknown keys' signatures are passed over, a wrong one of a pinned key is not.
+    pub fn verify(&self, trust: &Trust) -> Result<Verified<S>, Untrusted> {
         if self.signatures.is_empty() {
             return Err(Untrusted::Unsigned);
         }
-        let message = pre_authentication(&self.payload);
+        let message = self.message();
         let mut valid = BTreeSet::new();
         for Signature { key: id, sig } in &self.signatures {
             let Some(key) = trust.keys.get(id) else { continue };
@@ -250,26 +320,41 @@ impl Envelope {
         if signers.len() < trust.threshold {
             return Err(Untrusted::TooFew { valid: signers, needed: trust.threshold });
         }
-        let manifest = Manifest::decode(&self.payload)?;
-        Ok(Verified { manifest, digest: self.digest(), signers })
+        let statement = S::decode(&self.payload).map_err(Into::into)?;
+        Ok(Verified { statement, digest: self.digest(), signers })
+    }
+
+    /// DSSE's pre-authentication encoding: type and payload, each with its length before it.
+    fn message(&self) -> Vec<u8> {
+        let (kind, payload) = (S::PAYLOAD_TYPE, &self.payload);
+        let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+        message.extend_from_slice(payload);
+        message
     }
 }
 
-/// A manifest that enough pinned author keys signed. There is no other way to make one than [`Envelope::verify`].
+impl Envelope {
+    /// The manifest inside, see [`Signed::unverified`].
+    pub fn unverified_manifest(&self) -> Result<Manifest, ManifestError> {
+        self.unverified()
+    }
+}
+
+/// A statement that enough pinned author keys signed. There is no other way to make one than [`Signed::verify`].
 #[derive(Debug, Clone)]
-pub struct Verified {
-    manifest: Manifest,
+pub struct Verified<S = Manifest> {
+    statement: S,
     digest: Digest,
     signers: Vec<KeyId>,
 }
 
-impl Verified {
-    /// The manifest.
-    pub const fn manifest(&self) -> &Manifest {
-        &self.manifest
+impl<S> Verified<S> {
+    /// What they signed.
+    pub fn into_statement(self) -> S {
+        self.statement
     }
 
-    /// The release's digest.
+    /// Its digest: of a manifest, the release's.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
@@ -278,23 +363,21 @@ impl Verified {
     pub fn signers(&self) -> &[KeyId] {
         &self.signers
     }
+}
+
+impl Verified {
+    /// The manifest.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.statement
+    }
 
     /// What names the release.
     pub fn release_ref(&self) -> ReleaseRef {
         ReleaseRef {
-            app: self.manifest.app.clone(),
-            version: self.manifest.version.clone(),
+            app: self.statement.app.clone(),
+            version: self.statement.version.clone(),
             digest: self.digest,
-            counter: self.manifest.counter,
+            counter: self.statement.counter,
         }
     }
-}
-
-/// DSSE's pre-authentication encoding: type and payload, each with its length before it.
-fn pre_authentication(payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
-    let mut message = Vec::with_capacity(head.len() + payload.len());
-    message.extend_from_slice(head.as_bytes());
-    message.extend_from_slice(payload);
-    message
 }

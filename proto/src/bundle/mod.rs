@@ -4,7 +4,7 @@
 //!
 //! With feature `bundle`:
 //! * [`keys`]: author keys. [`dsse`]: the signed envelope, and the only door from bytes to a manifest that may be
-//!   believed: [`Envelope::verify`]. [`transit`]: the envelope on its way to hosts. [`proposal`]: a manifest alone, on
+//!   believed: [`Signed::verify`]. [`transit`]: the envelope on its way to hosts. [`proposal`]: a manifest alone, on
 //!   its way to be planned with.
 //! * [`chunk`]: cutting, compressing and opening chunks.
 //! * [`tree`]: a directory on disk as entries and chunks, with [`walk`] and [`ignore`].
@@ -42,7 +42,7 @@ pub use manifest::{Chunk, Entry, EntryKind, Manifest};
 #[cfg(feature = "bundle")]
 pub use chunk::{ChunkError, Chunker, Compressor, Decompressor};
 #[cfg(feature = "bundle")]
-pub use dsse::{Envelope, EnvelopeError, Trust, Untrusted, Verified};
+pub use dsse::{Envelope, EnvelopeError, Signed, Statement, Trust, Untrusted, Verified};
 #[cfg(feature = "bundle")]
 pub use file::{BundleFile, BundleFileError, write_bundle};
 #[cfg(feature = "bundle")]

@@ -64,7 +64,7 @@ impl Envelope {
         }
         let length = u32::from_le_bytes(take(&mut rest)?) as usize;
         if length > MANIFEST_BYTES {
-            return Err(EnvelopeError::TooLarge(length));
+            return Err(EnvelopeError::TooLarge { bytes: length, most: MANIFEST_BYTES });
         }
         let payload = zstd::bulk::Decompressor::with_dictionary(dictionary)
             .and_then(|mut decompressor| decompressor.decompress(rest, length))

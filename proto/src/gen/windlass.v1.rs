@@ -90,6 +90,43 @@ pub struct HookRun {
     #[prost(string, tag = "9")]
     pub output: ::prost::alloc::string::String,
 }
+/// What a host remembers of an app's releases, as far as counters care (windlass_proto::grant).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Past {
+    /// The highest counter of a release whose signature was verified there.
+    #[prost(uint64, tag = "1")]
+    pub seen: u64,
+    /// Digests of the releases that were confirmed there and are remembered.
+    #[prost(string, repeated, tag = "2")]
+    pub confirmed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Whose signatures a host believes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authors {
+    /// "ed25519:...", each once.
+    #[prost(string, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many of them have to sign.
+    #[prost(uint32, tag = "2")]
+    pub threshold: u32,
+}
+/// What a grant of a release has to say, and who has to sign it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrantTerms {
+    #[prost(string, tag = "1")]
+    pub fleet: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    /// Highest counter of the app that any host is known to have seen; no higher than that of any release here.
+    #[prost(uint64, tag = "3")]
+    pub up_to: u64,
+    /// Hosts that would refuse the release without one.
+    #[prost(string, repeated, tag = "4")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whose signatures these hosts want: enough of each.
+    #[prost(message, repeated, tag = "5")]
+    pub authors: ::prost::alloc::vec::Vec<Authors>,
+}
 /// All that a host says about one app; a later `seq` replaces an earlier one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AppStatus {
@@ -139,6 +176,8 @@ pub struct AppStatus {
     /// The hooks of the operation so far.
     #[prost(message, repeated, tag = "20")]
     pub hooks: ::prost::alloc::vec::Vec<HookRun>,
+    #[prost(message, optional, tag = "21")]
+    pub past: ::core::option::Option<Past>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Facts {
@@ -425,6 +464,8 @@ pub struct Hello {
     /// What this host has obeyed, with the proof; unset: nobody yet, or epochs only.
     #[prost(message, optional, tag = "8")]
     pub obeyed: ::core::option::Option<Fence>,
+    #[prost(message, optional, tag = "9")]
+    pub authors: ::core::option::Option<Authors>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -512,12 +553,15 @@ pub struct Assign {
     /// What the order asks of the host, as JSON (windlass_proto::spec::HostOrder).
     #[prost(string, tag = "5")]
     pub order_json: ::prost::alloc::string::String,
-    /// True when `release` was confirmed on this host before: a release counter below the highest seen is then allowed.
+    /// The order leads back: a counter below the highest seen is then allowed where `release` was confirmed on this host.
     #[prost(bool, tag = "6")]
     pub rollback: bool,
     /// Rises with each assignment of a leadership.
     #[prost(uint64, tag = "7")]
     pub mark: u64,
+    /// Signed grant that allows the release where its counter is below the highest seen; empty: none is needed, or none there.
+    #[prost(bytes = "vec", tag = "8")]
+    pub grant: ::prost::alloc::vec::Vec<u8>,
 }
 /// Leave to take the host out of service, for so long.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1346,6 +1390,23 @@ pub struct ListBundlesResponse {
     pub bundles: ::prost::alloc::vec::Vec<BundleInfo>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutGrantRequest {
+    /// The signed envelope (windlass_proto::grant).
+    #[prost(bytes = "vec", tag = "1")]
+    pub envelope: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrantInfo {
+    #[prost(message, optional, tag = "1")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    #[prost(uint64, tag = "2")]
+    pub up_to: u64,
+    #[prost(int64, tag = "3")]
+    pub until_ms: i64,
+    #[prost(string, repeated, tag = "4")]
+    pub key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetBundleRequest {
     /// Digest or an unambiguous prefix of it ("b3:07ad4e").
     #[prost(string, tag = "1")]
@@ -1590,6 +1651,50 @@ pub mod bundle_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What a grant has to say so that all hosts that are known take a release, and who has to sign it.
+        pub async fn get_grant_terms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetBundleRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantTerms>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.BundleService/GetGrantTerms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.BundleService", "GetGrantTerms"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Keeps a signed grant, to go along with orders until it ends.
+        pub async fn put_grant(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PutGrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantInfo>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.BundleService/PutGrant",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.BundleService", "PutGrant"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1651,6 +1756,16 @@ pub mod bundle_service_server {
             tonic::Response<Self::FetchBundleEnvelopeStream>,
             tonic::Status,
         >;
+        /// What a grant has to say so that all hosts that are known take a release, and who has to sign it.
+        async fn get_grant_terms(
+            &self,
+            request: tonic::Request<super::GetBundleRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantTerms>, tonic::Status>;
+        /// Keeps a signed grant, to go along with orders until it ends.
+        async fn put_grant(
+            &self,
+            request: tonic::Request<super::PutGrantRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrantInfo>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct BundleServiceServer<T> {
@@ -2000,6 +2115,96 @@ pub mod bundle_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/windlass.v1.BundleService/GetGrantTerms" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetGrantTermsSvc<T: BundleService>(pub Arc<T>);
+                    impl<
+                        T: BundleService,
+                    > tonic::server::UnaryService<super::GetBundleRequest>
+                    for GetGrantTermsSvc<T> {
+                        type Response = super::GrantTerms;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetBundleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BundleService>::get_grant_terms(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetGrantTermsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/windlass.v1.BundleService/PutGrant" => {
+                    #[allow(non_camel_case_types)]
+                    struct PutGrantSvc<T: BundleService>(pub Arc<T>);
+                    impl<
+                        T: BundleService,
+                    > tonic::server::UnaryService<super::PutGrantRequest>
+                    for PutGrantSvc<T> {
+                        type Response = super::GrantInfo;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PutGrantRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BundleService>::put_grant(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PutGrantSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2194,6 +2399,9 @@ pub struct Plan {
     /// Of a rollback whose target has to be named: what can be meant. There are no batches then, and a check says why.
     #[prost(message, repeated, tag = "11")]
     pub candidates: ::prost::alloc::vec::Vec<Candidate>,
+    /// Set where hosts, absent ones among them, would refuse the target without a grant that is not there yet.
+    #[prost(message, optional, tag = "12")]
+    pub grant: ::core::option::Option<GrantTerms>,
 }
 /// A release that a rollback can lead to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

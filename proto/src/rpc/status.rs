@@ -44,6 +44,8 @@ kinds! {
     StateMoved = "state_moved" => Aborted,
     /// The release failed before by its own fault.
     Poisoned = "poisoned" => Aborted,
+    /// Hosts would refuse the release without a grant of its authors: nothing was changed.
+    GrantNeeded = "grant_needed" => Aborted,
     /// The thing exists, and differs.
     Exists = "exists" => AlreadyExists,
     /// Known caller, not its call to make.

@@ -46,6 +46,7 @@ pub fn assign(n: u32, to: u8) -> Assign {
         to: release(to),
         order: order(),
         rollback: false,
+        grant: None,
     }
 }
 
@@ -478,7 +479,7 @@ impl Host {
             && old.phase() != Phase::Reverting
             && let Some(to) = &next.confirmed
         {
-            assert!(old.was_confirmed(to), "a revert goes to what was confirmed here");
+            assert!(old.past().confirmed.contains(&to.digest), "a revert goes to what was confirmed here");
         }
         if old.phase() == Phase::Confirmed && matches!(event, Event::Abort { .. }) {
             panic!("an abort changed a confirmed host");

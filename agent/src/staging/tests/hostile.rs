@@ -38,7 +38,7 @@ fn small() -> (Manifest, HashMap<Digest, Vec<u8>>) {
 fn forge(payload: &str, key: &AuthorKey) -> (Vec<u8>, Digest) {
     use base64::Engine;
     let envelope = serde_json::json!({
-        "payloadType": windlass_proto::bundle::dsse::PAYLOAD_TYPE,
+        "payloadType": <Manifest as windlass_proto::bundle::Statement>::PAYLOAD_TYPE,
         "payload": base64::engine::general_purpose::STANDARD.encode(payload),
         "signatures": [],
     });
@@ -62,7 +62,7 @@ async fn signatures_are_checked_on_the_host() {
     let other = String::from_utf8(seal_other(&ours)).unwrap();
     let signature = |text: &str| text.split("\"signatures\"").nth(1).unwrap().to_owned();
     let mixed = text.replace(&signature(&text), &signature(&other));
-    refused(mixed.into(), &release, &[&ours], "does not match the manifest").await;
+    refused(mixed.into(), &release, &[&ours], "does not match what it is on").await;
 
     let host = Host::with(&[&ours, &theirs], |policy| policy.threshold = 2);
     refused_with(host, seal(&[&ours]), &release, HashMap::new(), "1 of 2 needed signatures").await;

@@ -12,6 +12,7 @@ use windlass_proto::bundle::{
     AuthorKey, Chunk, Chunker, Compressor, Entry, EntryKind, EntryPath, Envelope, Manifest,
 };
 use windlass_proto::digest::Digest;
+use windlass_proto::grant::Leave;
 use windlass_proto::id::{AppName, OpId, ReleaseVersion};
 use windlass_proto::release::ReleaseRef;
 
@@ -156,7 +157,7 @@ impl Host {
 
 fn order(release: &ReleaseRef) -> Order {
     let op = OpId::new("op-1").unwrap();
-    Order { op, release: release.clone(), rollback: false, confirmed_here: false, seen: 0 }
+    Order { op, release: release.clone(), leave: Leave::Newest, seen: 0 }
 }
 
 fn read(path: &Path) -> Vec<u8> {

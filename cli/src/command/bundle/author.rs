@@ -7,6 +7,7 @@ use serde_json::json;
 use windlass_proto::bundle::{Trust, write_bundle};
 
 use super::file::{blocking, describe, open, write_file};
+use super::grant;
 use crate::args::{BundleBuild, SpecFile};
 use crate::build;
 use crate::error::{ExpectedError, Result};
@@ -73,6 +74,9 @@ pub(super) async fn verify(
     };
     let trust = Trust::new(trusted, threshold)
         .map_err(|error| ExpectedError::usage(format!("--threshold {threshold}")).because(error))?;
+    if let Some(signed) = grant::open(path)? {
+        return grant::verify(invocation, path, &signed, &trust);
+    }
     let file = open(path)?;
     let shown = path.display().to_string();
     let verified = file
@@ -110,6 +114,9 @@ pub(super) async fn verify(
 
 pub(super) async fn sign(invocation: &Invocation, path: &Path, given: &[String]) -> Result {
     let keys = signers(invocation, given)?;
+    if let Some(signed) = grant::open(path)? {
+        return grant::sign(invocation, path, signed, &keys);
+    }
     let file = open(path)?;
     let mut envelope = file.envelope().clone();
     for named in &keys {

@@ -1,9 +1,11 @@
 //! `windlass bundle`: signed, content-addressed releases.
 //!
-//! [`author`] builds, signs and verifies; [`mod@file`] opens, writes and describes bundle files.
+//! [`author`] builds, signs and verifies; [`mod@file`] opens, writes and describes bundle files. [`mod@grant`]: leave to use an
+//! earlier release.
 
 pub mod author;
 pub mod file;
+pub mod grant;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +28,11 @@ use file::{describe, open};
 pub async fn run(invocation: &Invocation, verb: Bundle) -> Result {
     match verb {
         Bundle::Build(args) => build(invocation, args).await,
-        Bundle::Push { file } => send(invocation, &file).await,
+        Bundle::Push { file } => match grant::open(&file)? {
+            Some(signed) => grant::push_file(invocation, &file, &signed).await,
+            None => send(invocation, &file).await,
+        },
+        Bundle::Grant(args) => grant::grant(invocation, args).await,
         Bundle::List { app } => list(invocation, app.unwrap_or_default()).await,
         Bundle::Show { digest, files } => show(invocation, digest, files).await,
         Bundle::Verify { file, key, threshold } => verify(invocation, &file, &key, threshold).await,
@@ -144,6 +150,9 @@ async fn show(invocation: &Invocation, subject: String, files: bool) -> Result {
     let out = &invocation.out;
     let path = Path::new(&subject);
     if path.is_file() {
+        if let Some(signed) = grant::open(path)? {
+            return grant::show(invocation, path, &signed);
+        }
         let file = open(path)?;
         let size = std::fs::metadata(path).map_or(0, |m| m.len());
         describe(invocation, file.unverified_manifest(), file.envelope(), Some((path, size)), files)?;

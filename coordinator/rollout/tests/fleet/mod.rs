@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use windlass_proto::digest::Digest;
+use windlass_proto::grant::Past;
 use windlass_proto::id::{AppName, HostName, ReleaseVersion, RolloutId};
 use windlass_proto::phase::{AppStatus, Attestation, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
@@ -61,6 +63,8 @@ pub(crate) fn fleet(hosts: usize) -> Fleet {
         attested: true,
         held: vec![release(1).digest],
         disk_free: Some(10 << 30),
+        past: Some(Past { seen: 1, confirmed: vec![release(1).digest] }),
+        offered: Arc::default(),
     };
     Fleet { hosts: (1..=hosts).map(host).collect(), open: vec![], poisoned: vec![] }
 }
@@ -132,5 +136,6 @@ pub(crate) fn status(rollout: &Rollout, host: &HostName, seq: u64, phase: Phase)
         held: vec![],
         detail: String::new(),
         hooks: Vec::new(),
+        past: None,
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{InvalidField, optional, parsed};
+use crate::grant::Past;
+use crate::limits::PAST_RELEASES;
 use crate::phase::{AppStatus, Attestation, Drained, Evidence, Fault, HookName, HookRun, Outcome, Phase};
 use crate::release::ReleaseRef;
 use crate::rpc;
@@ -93,6 +95,20 @@ impl TryFrom<rpc::HookRun> for HookRun {
     }
 }
 
+impl From<Past> for rpc::Past {
+    fn from(past: Past) -> Self {
+        Self { seen: past.seen, confirmed: past.confirmed.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl TryFrom<rpc::Past> for Past {
+    type Error = InvalidField;
+    fn try_from(wire: rpc::Past) -> Result<Self, InvalidField> {
+        let confirmed = wire.confirmed.iter().take(PAST_RELEASES).map(|text| parsed("confirmed", text));
+        Ok(Self { seen: wire.seen, confirmed: confirmed.collect::<Result<_, _>>()? })
+    }
+}
+
 /// Phase times as the wire carries them.
 pub fn phase_times_to_wire(times: &BTreeMap<Phase, u64>) -> Vec<rpc::PhaseTime> {
     let item = |(phase, ms): (&Phase, &u64)| rpc::PhaseTime {
@@ -139,6 +155,7 @@ impl From<AppStatus> for rpc::AppStatus {
             held: status.held.iter().map(ToString::to_string).collect(),
             detail: status.detail,
             hooks: status.hooks.into_iter().map(Into::into).collect(),
+            past: status.past.map(Into::into),
         }
     }
 }
@@ -148,6 +165,7 @@ impl TryFrom<rpc::AppStatus> for AppStatus {
     fn try_from(wire: rpc::AppStatus) -> Result<Self, InvalidField> {
         let hooks = wire.hooks.into_iter().map(HookRun::try_from).collect::<Result<_, _>>();
         let attested = wire.attested.map(Attestation::try_from).transpose();
+        let past = wire.past.map(Past::try_from).transpose();
         Ok(Self {
             app: parsed("app", &wire.app)?,
             seq: wire.seq,
@@ -169,6 +187,7 @@ impl TryFrom<rpc::AppStatus> for AppStatus {
             held: wire.held.iter().map(|text| parsed("held", text)).collect::<Result<_, _>>()?,
             detail: wire.detail,
             hooks: hooks.map_err(|error| error.within("hooks"))?,
+            past: past.map_err(|error| error.within("past"))?,
         })
     }
 }
@@ -223,6 +242,7 @@ mod tests {
                 end: "exit code 3".into(),
                 output: "no".into(),
             }],
+            past: Some(Past { seen: 9, confirmed: vec![Digest::from_bytes([1; 32])] }),
         }
     }
 
@@ -235,7 +255,7 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let wire = || rpc::AppStatus::from(full());
-        let broken: [(&str, rpc::AppStatus); 7] = [
+        let broken: [(&str, rpc::AppStatus); 8] = [
             ("app", rpc::AppStatus { app: "../x".into(), ..wire() }),
             ("phase", rpc::AppStatus { phase: 0, ..wire() }),
             ("op_id", rpc::AppStatus { op_id: "A B".into(), ..wire() }),
@@ -247,6 +267,10 @@ mod tests {
                 },
             ),
             ("held", rpc::AppStatus { held: vec!["x".into()], ..wire() }),
+            (
+                "past.confirmed",
+                rpc::AppStatus { past: Some(rpc::Past { seen: 1, confirmed: vec!["x".into()] }), ..wire() },
+            ),
             (
                 "target.digest",
                 rpc::AppStatus {
