@@ -10,6 +10,7 @@ mod demo;
 mod development_fleet;
 mod drain;
 mod fork;
+mod grants;
 mod grpc;
 mod health;
 mod hooks;
