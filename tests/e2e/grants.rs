@@ -88,6 +88,7 @@ fn without_an_author_key_the_command_is_named_and_it_works_elsewhere() {
     author.windlass(&["bundle", "grant", "rb", "1.1.0", "--up-to", "2"]).expect(0);
     let said = refused();
     assert!(said.contains("the grant is good up to counter 2, and 3 was seen"), "{said}");
+    assert!(said.contains("windlass bundle grant rb 1.1.0 --up-to 3"), "{said}");
     author.windlass(&["bundle", "grant", "rb", "1.1.0", "--until", "30s"]).expect(2).says("ends within 1m");
     author
         .windlass(&["bundle", "grant", "rb", "1.1.0", "--until", "1999-01-01T00:00:00Z"])

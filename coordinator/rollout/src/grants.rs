@@ -51,14 +51,16 @@ pub(crate) fn check(
 pub fn foreseen(denied: &Denied) -> String {
     let Denied { to, seen, rollback, flaw } = denied;
     let confirmed = if *rollback { ", and it was not confirmed there lately" } else { "" };
-    let flaw = match flaw {
-        Flaw::Missing => String::new(),
-        Flaw::Over { .. } => "; the grant that is stored is over, or nearly".to_owned(),
-        flaw => format!("; {flaw}"),
+    let (flaw, up_to) = match flaw {
+        Flaw::Missing => (String::new(), String::new()),
+        Flaw::Over { .. } => ("; the grant that is stored is over, or nearly".to_owned(), String::new()),
+        // It may be more than any release that the coordinator knows of, which is as far as a grant goes unasked.
+        Flaw::SeenLater { .. } => (format!("; {flaw}"), format!(" --up-to {seen}")),
+        flaw => (format!("; {flaw}"), String::new()),
     };
     format!(
         "its counter {} is below the highest seen there, {seen}{confirmed}{flaw}; an author can grant it with \
-         `windlass bundle grant {} {}`",
+         `windlass bundle grant {} {}{up_to}`",
         to.counter, to.app, to.version
     )
 }
