@@ -65,6 +65,24 @@ pub fn signing(config: &Config, context: Option<&Context>, names: &[String]) -> 
     }
 }
 
+/// The authors whose signatures count here: the context's, and all whose keys, or whose public halves alone (`NAME.pub`), lie
+/// in `keys/` beside the configuration.
+pub fn authors(config: &Config, context: Option<&Context>) -> Result<Vec<AuthorPublicKey>> {
+    let own = known(config, context).into_iter().map(|(_, path)| Ok(load(&path)?.key.public()));
+    let there = std::fs::read_dir(dir(config)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let halves = there.filter(|path| path.extension().is_some_and(|extension| extension == "pub"));
+    let others = halves.map(|path| {
+        let shown = path.display();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            ExpectedError::usage(format!("cannot read the author's public key {shown}")).because(error)
+        })?;
+        text.trim().parse().map_err(|error| {
+            ExpectedError::usage(format!("{shown} is not an author's public key")).because(error)
+        })
+    });
+    own.chain(others).collect()
+}
+
 /// Finds a key by name or file.
 pub fn open(config: &Config, context: Option<&Context>, name: &str) -> Result<NamedKey> {
     if name.contains('/') || Path::new(name).is_file() {
@@ -125,6 +143,12 @@ mod tests {
         assert_eq!(open(&config, None, "alice").unwrap().key.id(), key.id());
         let error = open(&config, None, "alcie").unwrap_err();
         assert_eq!(error.message(), "no author key \"alcie\", did you mean \"alice\"?");
+        let other = AuthorKey::generate().unwrap().public();
+        assert_eq!(authors(&config, None).unwrap(), [key.public()]);
+        std::fs::write(super::dir(&config).join("bob.pub"), format!("{other}\n")).unwrap();
+        assert_eq!(authors(&config, None).unwrap(), [key.public(), other]);
+        std::fs::write(super::dir(&config).join("bob.pub"), "nothing").unwrap();
+        assert!(authors(&config, None).unwrap_err().message().contains("bob.pub"));
         let text = key.public().to_string();
         assert_eq!(public(&config, None, &text).unwrap(), key.public());
         assert_eq!(public(&config, None, path.to_str().unwrap()).unwrap(), key.public());

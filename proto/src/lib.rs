@@ -6,7 +6,8 @@
 //! * [`id`], [`digest`], [`release`]: names and identities, parsed at the border into types that cannot be wrong.
 //! * [`phase`]: what a host says of an app: phases, outcomes, faults, attestation, evidence.
 //! * [`spec`]: windlass.yaml as types, with its rules.
-//! * [`fence`]: who may lead a host. [`grant`]: the way below the highest counter that a host has seen.
+//! * [`fence`]: who may lead a host. [`counter`]: how releases' counters may rise. [`grant`]: the way below the highest one that a
+//!   host has seen.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 pub mod bundle;
+pub mod counter;
 pub mod digest;
 pub mod fence;
 pub mod grant;

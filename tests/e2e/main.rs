@@ -5,6 +5,7 @@ mod afterwards;
 mod bundles;
 mod clocks;
 mod contact;
+mod counters;
 mod damage;
 mod demo;
 mod development_fleet;

@@ -1,5 +1,6 @@
 //! What the coordinator may order: assign, permit, confirm, abort. Each can come twice, late, or from the past.
 
+use windlass_proto::counter;
 use windlass_proto::id::OpId;
 use windlass_proto::phase::{Fault, Outcome};
 use windlass_proto::release::ReleaseRef;
@@ -33,7 +34,13 @@ impl Machine {
             _ => None,
         };
         // Nobody but its authors, or a person who rolls back to what was confirmed on this very host, brings an old release back.
-        let leave = self.state.past().may_take(&assign.to, assign.rollback, assign.grant.as_deref());
+        let leave = match counter::may_follow(self.state.counter, assign.to.counter) {
+            Ok(()) => {
+                let past = self.state.past();
+                past.may_take(&assign.to, assign.rollback, assign.grant.as_deref()).map_err(|it| it.to_string())
+            }
+            Err(far) => Err(format!("{} is refused: {far}", assign.to)),
+        };
         let Assign { op, rollout, epoch, to, order, rollback, grant: _ } = assign;
         self.state.operation = Some(Operation {
             op: op.clone(),
@@ -63,7 +70,7 @@ impl Machine {
             self.blame(Fault::Host, &format!("{QUARANTINED}{why}"));
             self.end(Progress::Quarantined, Outcome::Quarantined);
         } else if let Err(denied) = leave {
-            self.blame(Fault::Policy, &denied.to_string());
+            self.blame(Fault::Policy, &denied);
             self.end(Progress::Failed, Outcome::Failed);
         } else if self.is_there(&to) {
             self.end(Progress::Confirmed, Outcome::Confirmed);

@@ -352,6 +352,23 @@ fn lower_epochs_are_fenced_and_repetitions_are_harmless() {
 }
 
 #[test]
+fn no_counter_ends_the_numbers_of_an_app() {
+    for (had, poison) in [(3, u64::MAX - 2), (3, u64::MAX), (3, 4 + (1 << 48))] {
+        let mut host = Host::on(had);
+        for rollback in [false, true] {
+            let mut order = Assign { rollback, ..assign(9 + u32::from(rollback), 4) };
+            order.to.counter = poison;
+            host.must(Event::Assign(order));
+            assert_eq!((host.phase(), fault(&host)), (Phase::Failed, Some(Fault::Policy)));
+            assert!(reason(&host).contains("too far above 3"), "{}", reason(&host));
+            assert_eq!((host.state.counter, host.running), (3, Some(3)), "nothing was counted or touched");
+        }
+        host.deploy(11, 4);
+        assert_eq!((host.phase(), host.running), (Phase::Confirmed, Some(4)));
+    }
+}
+
+#[test]
 fn counters_go_down_only_by_rollback_to_what_was_confirmed_here() {
     let mut host = Host::on(3);
     host.must(Event::Assign(assign(9, 2)));

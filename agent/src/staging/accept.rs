@@ -2,6 +2,7 @@
 //! coordinator says.
 
 use windlass_proto::bundle::{Envelope, EnvelopeError, Manifest, Trust, Untrusted, Verified};
+use windlass_proto::counter::{self, TooFar};
 use windlass_proto::grant::Leave;
 use windlass_proto::id::AppName;
 use windlass_proto::phase::Fault;
@@ -57,6 +58,14 @@ pub enum Refusal {
         /// Highest seen.
         seen: u64,
     },
+    /// So far above what this host has seen that it might end the app's numbers.
+    #[error("{release} is refused")]
+    Jump {
+        /// The release.
+        release: Box<ReleaseRef>,
+        /// How far.
+        source: TooFar,
+    },
     /// The host does not run this app.
     #[error("this host does not allow app {app}; policy.apps in agent.toml says which")]
     App {
@@ -103,6 +112,9 @@ pub fn accept(verified: &Verified, asked: &Order, policy: &HostPolicy) -> Result
     }
     if signed.counter < asked.seen && asked.leave == Leave::Newest {
         return Err(Refusal::Counter { release: Box::new(signed), seen: asked.seen });
+    }
+    if let Err(source) = counter::may_follow(asked.seen, signed.counter) {
+        return Err(Refusal::Jump { release: Box::new(signed), source });
     }
     if !policy.allows_app(&signed.app) {
         return Err(Refusal::App { app: signed.app });

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bundle;
 pub mod context;
+mod counter;
 pub mod demo;
 pub mod deploy;
 pub mod dev;

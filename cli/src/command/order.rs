@@ -5,20 +5,16 @@ use std::path::{Path, PathBuf};
 use windlass_proto::bundle::{Manifest, Tree};
 use windlass_proto::id::ReleaseVersion;
 use windlass_proto::limits::PROPOSAL_BYTES;
-use windlass_proto::rpc::{
-    BundleInfo, ErrorKind, GetBundleRequest, ListBundlesRequest, ListBundlesResponse, OrderRequest, Proposal,
-    ReleaseRef,
-};
+use windlass_proto::rpc::{BundleInfo, GetBundleRequest, OrderRequest, Proposal, ReleaseRef};
 
-use super::bundle;
+use super::{bundle, counter};
 use crate::args::Order;
 use crate::build;
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
-use crate::exit::Exit;
 use crate::invocation::Invocation;
-use crate::keys::NamedKey;
-use crate::output::text::{self, short_digest};
+use crate::keys::{self, NamedKey};
+use crate::output::text;
 use crate::push;
 use crate::spec::{self, Scope, Spec};
 
@@ -94,7 +90,7 @@ pub async fn propose(invocation: &Invocation, args: &Order) -> Result<(Client, O
         Source::Spec(version) => {
             let tree = build::scan(&invocation.out, &spec.files).await?;
             let client = invocation.connect().await?;
-            let counter = next_counter(&client, &spec, &tree, &version).await?;
+            let counter = next_counter(invocation, &client, &spec, &tree, &version).await?;
             let manifest = build::manifest(&spec, &tree, version, counter)?;
             (client, OrderRequest { proposal: Some(proposal(manifest).await?), ..order })
         }
@@ -186,76 +182,25 @@ async fn make(
     keys: &[NamedKey],
 ) -> Result<ReleaseRef> {
     let tree = build::scan(&invocation.out, &spec.files).await?;
-    let counter = next_counter(client, spec, &tree, &version).await?;
+    let counter = next_counter(invocation, client, spec, &tree, &version).await?;
     let built = build::sign(spec, tree, version, counter, keys)?;
     let pushed = push::push(&invocation.out, client, &built.envelope, &built.manifest, built.tree).await?;
     bundle::said(invocation, &built.manifest, &built.envelope, &pushed);
     named(pushed.info)
 }
 
-async fn next_counter(client: &Client, spec: &Spec, tree: &Tree, version: &ReleaseVersion) -> Result<u64> {
-    let known = known(client, spec.app.as_str()).await?;
-    counter(&known, version.as_str(), |counter| {
+async fn next_counter(
+    invocation: &Invocation,
+    client: &Client,
+    spec: &Spec,
+    tree: &Tree,
+    version: &ReleaseVersion,
+) -> Result<u64> {
+    let config = invocation.config()?;
+    let authors =
+        keys::authors(&config, config.select(Some(client.context())).ok().map(|(_, context)| context))?;
+    counter::next(client, &spec.app, version, authors, |counter| {
         Ok(build::manifest(spec, tree, version.clone(), counter)?.digest().to_string())
     })
-}
-
-/// Bundles of the app; an app without any is not known to the coordinator yet.
-async fn known(client: &Client, app: &str) -> Result<Vec<BundleInfo>> {
-    let mut bundles = client.bundles.clone();
-    let call = async {
-        match bundles.list_bundles(ListBundlesRequest { app: app.to_owned() }).await {
-            Err(status) if ErrorKind::of(&status) == ErrorKind::NotFound => {
-                Ok(ListBundlesResponse::default().into())
-            }
-            answer => answer,
-        }
-    };
-    Ok(client.ask("cannot list bundles", call).await?.bundles)
-}
-
-/// The counter of the new release: that of an equal one that exists already, so that making it again changes nothing;
-/// else one more than the highest. `digest` tells what the release would be called with a counter.
-fn counter(known: &[BundleInfo], version: &str, digest: impl Fn(u64) -> Result<String>) -> Result<u64> {
-    let releases: Vec<&ReleaseRef> = known.iter().filter_map(|bundle| bundle.release.as_ref()).collect();
-    let same: Vec<&&ReleaseRef> = releases.iter().filter(|release| release.version == version).collect();
-    for release in &same {
-        if digest(release.counter)? == release.digest {
-            return Ok(release.counter);
-        }
-    }
-    if let Some(other) = same.first() {
-        let known = short_digest(&other.digest);
-        return Err(ExpectedError::new(
-            Exit::Conflict,
-            format!("{} {version} exists already with other contents ({known})", other.app),
-        )
-        .hint("give these contents a --version of their own: a version is never changed")
-        .hint(format!("windlass deploy --bundle {known}    (rolls out what exists)")));
-    }
-    Ok(releases.iter().map(|release| release.counter).max().unwrap_or(0) + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_equal_release_keeps_its_counter() {
-        let known = |version: &str, digest: &str, counter| BundleInfo {
-            release: Some(ReleaseRef {
-                app: "web".into(),
-                version: version.into(),
-                digest: digest.into(),
-                counter,
-            }),
-            ..Default::default()
-        };
-        let digest = |counter: u64| Ok(format!("b3:{counter}"));
-        let bundles = [known("1", "b3:4", 4), known("2", "b3:other", 7)];
-        assert_eq!(counter(&bundles, "1", digest).unwrap(), 4);
-        assert_eq!(counter(&bundles, "2", digest).unwrap_err().exit(), Exit::Conflict);
-        assert_eq!(counter(&bundles, "3", digest).unwrap(), 8);
-        assert_eq!(counter(&[], "1", digest).unwrap(), 1);
-    }
+    .await
 }

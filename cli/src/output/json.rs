@@ -279,6 +279,7 @@ pub fn bundle(b: &rpc::BundleInfo) -> Value {
         "key_ids": b.key_ids,
         "pushed_at": rfc3339(b.pushed_at_ms),
         "pushed_by": null_if_empty(&b.pushed_by),
+        "accepted": b.accepted,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::batches::{count, divide};
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
 use crate::grants;
+use crate::jump;
 use crate::plan::{Fleet, FleetHost, HostState, Order, Plan};
 use crate::targets::{Hosts, domains, select};
 use crate::timing::{self, Worst};
@@ -60,6 +61,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     }
     disk(&order, &changing, &mut checks);
     let refusing = grants::check(&order, &targets, &hosts.excused, &mut checks);
+    jump::check(&order, &changing, &mut checks);
     way_back(&order, &changing, &mut checks);
     deadlines(&order, &mut checks);
 

@@ -38,6 +38,7 @@ pub mod fetch;
 pub mod grants;
 pub mod guard;
 mod hear;
+mod jump;
 pub mod plan;
 mod progress;
 mod refused;

@@ -202,6 +202,11 @@ fn what_hosts_cannot_do_is_found() {
         fleet.hosts[0].state = HostState::Silent;
         fleet.hosts[0].past = Some(Past { seen: 9, confirmed: vec![] });
     });
+    for poison in [u64::MAX, u64::MAX - 2, 2 << 48] {
+        refused("counter", &["host-1, host-2", "too far above", "--counter"], |order, _| {
+            order.to.counter = poison;
+        });
+    }
     let plan = warned("target", &["host-1", "fetch"], |order, fleet| {
         order.kind = Kind::Rollback;
         for host in &mut fleet.hosts {

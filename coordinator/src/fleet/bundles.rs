@@ -94,6 +94,26 @@ impl Fleet {
         held
     }
 
+    /// A release as the bundle with its digest says it, where that is stored: a host that says otherwise of its version or
+    /// counter is not believed.
+    pub(super) fn as_stored(&self, said: ReleaseRef) -> ReleaseRef {
+        self.bundle(&said.digest).map_or(said, |bundle| bundle.release.clone())
+    }
+
+    /// Whether hosts have taken a bundle, which they do only when authors that they trust have signed it. The coordinator knows
+    /// no author, so that this is all that it can say of the worth of signatures.
+    pub fn is_accepted(&self, release: &ReleaseRef) -> bool {
+        let digest = &release.digest;
+        let reached = self.apps.get(&release.app).is_some_and(|record| {
+            record.releases.succeeded.contains(digest) || record.releases.failed.contains_key(digest)
+        });
+        reached
+            || self.hosts.values().filter_map(|host| host.statuses.get(&release.app)).any(|status| {
+                let named = [&status.current, &status.confirmed].into_iter().flatten();
+                status.held.contains(digest) || named.into_iter().any(|named| named.digest == *digest)
+            })
+    }
+
     /// A bundle by digest or a prefix of it (`b3:07ad4e`), or by version where the app is known.
     pub fn find_bundle(&self, app: Option<&AppName>, text: &str) -> Result<&BundleRecord, Refusal> {
         let candidates = || self.bundles.values().filter(|b| app.is_none_or(|app| b.release.app == *app));

@@ -168,7 +168,7 @@ impl Fleet {
                     HostState::Foreign => plan::HostState::Foreign,
                 },
                 current: status.and_then(|s| s.current.clone()),
-                confirmed: status.and_then(|s| s.confirmed.clone()),
+                confirmed: status.and_then(|s| s.confirmed.clone()).map(|said| self.as_stored(said)),
                 attested: status.is_some_and(|s| {
                     s.attested.ok && s.attested.digest == s.current.as_ref().map(|release| release.digest)
                 }),

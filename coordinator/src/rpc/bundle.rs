@@ -154,7 +154,8 @@ impl Bundles {
         Ok((record, opened.whole))
     }
 
-    async fn find(&self, request: rpc::GetBundleRequest) -> Result<BundleRecord, Status> {
+    /// A bundle, and whether hosts have accepted it.
+    async fn find(&self, request: rpc::GetBundleRequest) -> Result<(BundleRecord, bool), Status> {
         let app = app_filter(&request.app)?;
         let found = self.0.driver.request(move |fleet| {
             let text = match (request.digest.is_empty(), request.version.is_empty()) {
@@ -162,7 +163,8 @@ impl Bundles {
                 (true, false) if app.is_some() => &request.version,
                 _ => return Err(Refusal::invalid("name a bundle by digest, or by app and version")),
             };
-            fleet.find_bundle(app.as_ref(), text).cloned()
+            let found = fleet.find_bundle(app.as_ref(), text)?;
+            Ok((found.clone(), fleet.is_accepted(&found.release)))
         });
         Ok(found.await?)
     }
@@ -220,7 +222,8 @@ impl BundleService for Bundles {
         let added = self.0.driver.act(act, move |fleet, who| {
             let record = received?.0;
             let record = BundleRecord { pushed_at: fleet.now, pushed_by: who.to_owned(), ..record };
-            fleet.add_bundle(record).map(|record| show::bundle(&record))
+            let added = fleet.add_bundle(record)?;
+            Ok(show::bundle(&added, fleet.is_accepted(&added.release)))
         });
         Ok(Response::new(added.await?))
     }
@@ -232,7 +235,8 @@ impl BundleService for Bundles {
         let app = app_filter(&request.into_inner().app)?;
         let bundles = self.0.driver.request(move |fleet| {
             // An app without bundles is no error: this is how a first deploy asks which counter comes next.
-            Ok(fleet.bundles(app.as_ref()).into_iter().map(show::bundle).collect())
+            let bundles = fleet.bundles(app.as_ref()).into_iter();
+            Ok(bundles.map(|bundle| show::bundle(bundle, fleet.is_accepted(&bundle.release))).collect())
         });
         Ok(Response::new(rpc::ListBundlesResponse { bundles: bundles.await? }))
     }
@@ -241,7 +245,8 @@ impl BundleService for Bundles {
         &self,
         request: Request<rpc::GetBundleRequest>,
     ) -> Result<Response<rpc::BundleInfo>, Status> {
-        Ok(Response::new(show::bundle(&self.find(request.into_inner()).await?)))
+        let (bundle, accepted) = self.find(request.into_inner()).await?;
+        Ok(Response::new(show::bundle(&bundle, accepted)))
     }
 
     type FetchBundleEnvelopeStream = ReceiverStream<Result<rpc::Piece, Status>>;
@@ -250,7 +255,7 @@ impl BundleService for Bundles {
         &self,
         request: Request<rpc::GetBundleRequest>,
     ) -> Result<Response<Self::FetchBundleEnvelopeStream>, Status> {
-        let bundle = self.find(request.into_inner()).await?;
+        let (bundle, _) = self.find(request.into_inner()).await?;
         let envelope = self.0.objects.envelope(&bundle.release.digest).await?;
         Ok(Response::new(pieces(envelope)))
     }

@@ -53,7 +53,7 @@ pub fn token(token: &TokenRecord, now: Timestamp) -> rpc::Token {
 }
 
 /// A bundle.
-pub fn bundle(bundle: &BundleRecord) -> rpc::BundleInfo {
+pub fn bundle(bundle: &BundleRecord, accepted: bool) -> rpc::BundleInfo {
     rpc::BundleInfo {
         release: Some((&bundle.release).into()),
         files: bundle.files,
@@ -63,6 +63,7 @@ pub fn bundle(bundle: &BundleRecord) -> rpc::BundleInfo {
         key_ids: bundle.key_ids.clone(),
         pushed_at_ms: bundle.pushed_at.0,
         pushed_by: bundle.pushed_by.clone(),
+        accepted,
     }
 }
 

@@ -1377,6 +1377,9 @@ pub struct BundleInfo {
     pub pushed_at_ms: i64,
     #[prost(string, tag = "8")]
     pub pushed_by: ::prost::alloc::string::String,
+    /// Some host says that it has it, or a rollout of it reached hosts: its signatures satisfied those who know the authors.
+    #[prost(bool, tag = "9")]
+    pub accepted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListBundlesRequest {

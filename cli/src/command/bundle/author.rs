@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use windlass_proto::bundle::{Trust, write_bundle};
+use windlass_proto::counter;
 
 use super::file::{blocking, describe, open, write_file};
 use super::grant;
@@ -21,6 +22,10 @@ pub(super) async fn build(invocation: &Invocation, args: BundleBuild) -> Result 
     let out = &invocation.out;
     let file = args.file.unwrap_or_else(|| args.dir.join("windlass.yaml"));
     let version = build::version(&args.version)?;
+    counter::may_begin(args.counter).map_err(|error| {
+        ExpectedError::usage(format!("--counter {} would leave too few for later releases", args.counter))
+            .because(error)
+    })?;
     let spec = spec::read(&SpecFile { file, env: None, set: Vec::new() }, Scope::Used)?;
     for warning in &spec.warnings {
         out.warn(warning);
@@ -118,6 +123,15 @@ pub(super) async fn sign(invocation: &Invocation, path: &Path, given: &[String])
         return grant::sign(invocation, path, signed, &keys);
     }
     let file = open(path)?;
+    let manifest = file.unverified_manifest();
+    counter::may_begin(manifest.counter).map_err(|error| {
+        ExpectedError::usage(format!(
+            "{} {} must not be signed: its counter would leave too few for later releases",
+            manifest.app, manifest.version
+        ))
+        .because(error)
+        .hint("windlass bundle build DIR --version VERSION --counter N")
+    })?;
     let mut envelope = file.envelope().clone();
     for named in &keys {
         envelope.sign(&named.key);

@@ -194,7 +194,8 @@ fn lookup(subject: &str) -> GetBundleRequest {
     }
 }
 
-async fn fetch_envelope(
+/// Fetches a bundle's envelope from the coordinator; `subject` says what for.
+pub(super) async fn fetch_envelope(
     client: &crate::client::Client,
     subject: &str,
     request: GetBundleRequest,
