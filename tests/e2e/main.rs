@@ -15,6 +15,7 @@ mod grants;
 mod grpc;
 mod health;
 mod hooks;
+mod integrity;
 mod kills;
 mod logs;
 mod prometheus;

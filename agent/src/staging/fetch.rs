@@ -19,7 +19,7 @@ use windlass_proto::digest::Digest;
 use windlass_proto::limits::{ENVELOPE_BYTES, MESSAGE_BYTES};
 use windlass_proto::phase::Fault;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
-use windlass_proto::rpc::{ChunkBatch, FetchChunksRequest, FetchEnvelopeRequest};
+use windlass_proto::rpc::{ChunkBatch, ErrorKind, FetchChunksRequest, FetchEnvelopeRequest};
 
 use super::pool;
 use super::unpack::{UnpackError, Unpacking};
@@ -101,8 +101,9 @@ pub enum FetchError {
 
 impl FetchError {
     /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Fault {
         match self {
+            Self::Refused { status, .. } if ErrorKind::of(status) == ErrorKind::Damaged => Fault::Policy,
             Self::Refused { .. } | Self::Interrupted { .. } | Self::TooSlow { .. } => Fault::Transport,
             Self::TooLarge { .. } => Fault::Policy,
             Self::Unpack(error) => error.fault(),

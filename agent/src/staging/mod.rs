@@ -9,6 +9,7 @@
 //! | [`fetch`] | envelope and chunks from the coordinator |
 //! | [`sources`], [`remains`] | what the host has already |
 //! | [`unpack`] | writing and verifying the tree |
+//! | `pen` | files that are written or copied from, one after the other |
 //! | [`intact`] | is a tree what its manifest says |
 //! | [`beneath`] | a directory that nothing in it can leave |
 //! | [`pool`] | the few threads for it |
@@ -18,6 +19,7 @@ pub mod beneath;
 pub mod failure;
 pub mod fetch;
 pub mod intact;
+mod pen;
 pub mod pool;
 pub mod remains;
 pub mod room;

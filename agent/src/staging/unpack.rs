@@ -18,6 +18,7 @@ use windlass_proto::phase::Fault;
 
 use super::beneath::Beneath;
 use super::intact::{self, Flaw};
+use super::pen::{Pen, copy_of};
 use super::pool;
 use super::sources::Sources;
 
@@ -36,7 +37,7 @@ pub enum UnpackError {
     #[error("chunk {0} was sent but not asked for")]
     Unasked(Digest),
     /// A chunk whose content is not what its name says.
-    #[error("chunk {0} arrived damaged: its content has another digest or length")]
+    #[error("chunk {0} is damaged where it came from: its content has another digest")]
     WrongChunk(Digest),
     /// A chunk that is what its name says, and not as long as the manifest says: no host can ever have such a release.
     #[error("the manifest contradicts itself: chunk {digest} has {found} bytes, and it says {signed}")]
@@ -84,14 +85,18 @@ impl UnpackError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Io { .. } | Self::Flaw(_) => Fault::Host,
-            Self::Unasked(_) | Self::WrongChunk(_) | Self::Incomplete(_) => Fault::Transport,
-            Self::WrongFile { .. } | Self::WrongSize { .. } | Self::WrongLength { .. } => Fault::Policy,
+            Self::Unasked(_) | Self::Incomplete(_) => Fault::Transport,
+            // TLS damages nothing on the way: it was stored so, or signed so, and another attempt gets the same.
+            Self::WrongChunk(_)
+            | Self::WrongFile { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongLength { .. } => Fault::Policy,
             Self::Cancelled => Fault::Agent,
         }
     }
 }
 
-/// Whose fault it is that a chunk cannot be used: the way's, or the manifest's.
+/// What is wrong with a chunk that cannot be used: its content, or what the manifest says of it.
 fn wrong(chunk: &Chunk, as_it_is: Result<Vec<u8>, ChunkError>) -> UnpackError {
     let digest = chunk.digest;
     match as_it_is {
@@ -363,33 +368,6 @@ impl Unpacking {
     fn check_cancelled(&self) -> Result<(), UnpackError> {
         if self.cancelled.load(Ordering::Acquire) { Err(UnpackError::Cancelled) } else { Ok(()) }
     }
-}
-
-/// The file last used, kept open: chunks of one file come one after the other.
-#[derive(Debug, Default)]
-struct Pen(Option<(usize, File)>);
-
-impl Pen {
-    fn open(&mut self, number: usize, open: impl FnOnce() -> io::Result<File>) -> io::Result<&mut File> {
-        if self.0.as_ref().is_none_or(|(held, _)| *held != number) {
-            self.0 = Some((number, open()?));
-        }
-        self.0.as_mut().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-/// A chunk from what the host has, if it is there and right.
-fn copy_of(chunk: &Chunk, sources: &Sources, pen: &mut Pen) -> Option<Vec<u8>> {
-    let (number, offset) = sources.chunk(&chunk.digest)?;
-    let file = pen
-        .open(number, || {
-            let (tree, path) = sources.path(number);
-            tree.read_file(path)
-        })
-        .ok()?;
-    let mut data = vec![0; chunk.length as usize];
-    file.read_exact_at(&mut data, offset).ok()?;
-    (Digest::of(&data) == chunk.digest).then_some(data)
 }
 
 fn io_error(path: &str) -> impl FnOnce(io::Error) -> UnpackError {

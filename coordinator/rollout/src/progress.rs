@@ -224,7 +224,19 @@ impl Turn {
             self.end(State::Failed, message);
             return;
         }
-        let on = self.r.hosts.values().filter(|host| host.outcome == Some(Outcome::Confirmed)).count();
+        let confirmed = || self.r.hosts.values().filter(|host| host.outcome == Some(Outcome::Confirmed));
+        let on = confirmed().count();
+        if !self.r.batches.is_empty() && confirmed().all(|host| host.unchanged) {
+            // All that were to change were excused one by one: nobody failed, and nothing was done.
+            let message = format!(
+                "no host was changed: {}; `windlass rollout retry {}` tries again",
+                self.r.excuses(),
+                self.r.id
+            );
+            self.r.failure = crate::turn::cut(message.as_str());
+            self.end(State::Failed, message);
+            return;
+        }
         let excused = self.r.hosts.iter().filter(|(_, host)| host.outcome == Some(Outcome::Skipped));
         let excused: Vec<_> = excused.map(|(name, _)| name).collect();
         let mut message = format!("{} on {version}", hosts_word(crate::batches::count(on)));

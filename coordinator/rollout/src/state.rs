@@ -60,7 +60,7 @@ pub enum State {
     },
     /// All batches are through; every host must still attest.
     Promoting,
-    /// Every targeted host attests the release or was excused by name.
+    /// Every targeted host attests the release or was excused by name, and unless all had it before, one came to it now.
     Succeeded,
     /// Going back.
     Aborting,
@@ -68,7 +68,8 @@ pub enum State {
     RolledBack,
     /// A changed host did not come back; needs a person.
     RollbackFailed,
-    /// Ended badly with nothing changed, nothing to go back to, or failures within the threshold.
+    /// Ended badly with nothing changed, be it that every host was excused; with nothing to go back to; or with failures
+    /// within the threshold.
     Failed,
     /// Aborted by an operator before anything was changed.
     Cancelled,

@@ -101,6 +101,18 @@ impl Rollout {
         }
     }
 
+    /// Names and reasons of the first hosts that were to change and did not.
+    pub(crate) fn excuses(&self) -> String {
+        let named = self.batches.iter().flatten().filter_map(|name| Some((name, self.hosts.get(name)?)));
+        let all: Vec<_> = named.collect();
+        let shown = all.iter().take(3).map(|(name, host)| format!("{name}: {}", host.why()));
+        let shown = shown.collect::<Vec<_>>().join("; ");
+        match all.len() {
+            0..=3 => shown,
+            _ => format!("{shown}; also {}", names(all[3..].iter().map(|(name, _)| *name))),
+        }
+    }
+
     /// Hosts that say that the target failed by its own fault: what the poison list counts.
     pub(crate) fn app_failures(&self) -> impl Iterator<Item = &HostName> {
         let own = |cause: &crate::cause::Cause| {

@@ -542,6 +542,8 @@ impl World {
         let paused = r.conditions.contains(&windlass_rollout::Condition::Manual);
         assert!(r.ended() || paused, "neither ended nor paused: {:?}", r.view().waiting_for);
         if r.state == State::Succeeded {
+            let came = |own: &windlass_rollout::state::Host| own.outcome == Some(Outcome::Confirmed);
+            assert!(r.hosts.values().any(came), "no host came to it: all had the release before it");
             for (name, host) in &self.hosts {
                 let own = &r.hosts[name];
                 if own.outcome != Some(Outcome::Skipped) {

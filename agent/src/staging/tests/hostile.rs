@@ -227,6 +227,6 @@ async fn a_chunk_that_unpacks_to_more_than_signed_is_refused() {
     let coordinator = Coordinator::start(&[&bundle]).await;
     let host = Host::new(&[&key]);
     let error = host.stage(&coordinator, &bundle.release).await.unwrap_err();
-    assert!(error.reason().contains("arrived damaged"), "{}", error.reason());
+    assert!(error.reason().contains("is damaged where it came from"), "{}", error.reason());
     assert_eq!(host.leavings(), Vec::<PathBuf>::new());
 }

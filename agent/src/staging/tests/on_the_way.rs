@@ -129,15 +129,16 @@ async fn lies_are_refused_and_nothing_is_left() {
     let bundle = large(&key);
     let coordinator = Coordinator::start(&[&bundle]).await;
     let host = Host::new(&[&key]);
-    for (mischief, expected) in [
-        (Mischief::Flipped, "arrived damaged"),
-        (Mischief::Swapped, "arrived damaged"),
-        (Mischief::Unasked, "was sent but not asked for"),
-        (Mischief::EndlessEnvelope, "is larger than"),
+    for (mischief, expected, fault) in [
+        (Mischief::Flipped, "is damaged where it came from", Fault::Policy),
+        (Mischief::Swapped, "is damaged where it came from", Fault::Policy),
+        (Mischief::Unasked, "was sent but not asked for", Fault::Transport),
+        (Mischief::EndlessEnvelope, "is larger than", Fault::Policy),
     ] {
         coordinator.does(mischief);
         let error = host.stage(&coordinator, &bundle.release).await.unwrap_err();
         assert!(error.reason().contains(expected), "{mischief:?}: {}", error.reason());
+        assert_eq!(error.fault(), fault, "{mischief:?}");
         assert_eq!(host.leavings(), Vec::<PathBuf>::new(), "{mischief:?}");
     }
     let unknown = ReleaseRef { digest: Digest::from_bytes([3; 32]), ..bundle.release.clone() };
