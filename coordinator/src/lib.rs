@@ -13,7 +13,8 @@
 //! * Doors: [`listen`] (accept loop, TLS, who is calling), [`rpc`] (services; `rpc::auth` is the table of who may call).
 //! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
 //! * [`questions`]: what hosts were asked, and whose answer is waited for.
-//! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence).
+//! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence), in directories that are
+//!   [`private`].
 //!
 //! Nothing is sent or answered that is not on disk first. A coordinator that was killed starts from disk with a higher
 //! epoch, and rollouts go on with what the hosts report.
@@ -30,6 +31,7 @@ pub mod listen;
 pub mod log;
 pub mod objects;
 pub mod pki;
+mod private;
 pub mod questions;
 pub mod rate;
 pub mod rpc;

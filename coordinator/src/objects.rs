@@ -80,7 +80,7 @@ impl Objects {
             path: root.to_owned(),
             source,
         };
-        std::fs::create_dir_all(root).map_err(|error| failed(error.into()))?;
+        crate::private::create(root).map_err(|error| failed(error.into()))?;
         let store = LocalFileSystem::new_with_prefix(root).map_err(|error| failed(error.into()))?;
         Ok(Self { root: Arc::new(root.to_owned()), store: Arc::new(store.with_fsync(true)) })
     }

@@ -17,6 +17,7 @@ mod health;
 mod hooks;
 mod integrity;
 mod kills;
+mod local;
 mod logs;
 mod prometheus;
 mod refusals;

@@ -74,7 +74,9 @@ impl SledStore {
             move |source: std::io::Error| StoreError::Io { action, path, source: source.into() }
         };
         let at = path.join(DATABASE);
-        fs::create_dir_all(&at).map_err(io("create the directory of"))?;
+        crate::private::create(path)
+            .and_then(|()| crate::private::create(&at))
+            .map_err(io("create the directory of"))?;
         remove_half_snapshots(&at).map_err(io("clean"))?;
         let database = open_guarded(path, &at)?;
         let directory = File::open(path).map_err(io("open the directory of"))?;

@@ -287,3 +287,40 @@ pub async fn stop(
     }
     Ok(Stopped { ran, killed: count, exit })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use windlass_proto::spec::check;
+
+    use super::*;
+
+    /// Directories whose drop-ins systemd applies to a service: its own, and one for each dash, cut behind it (systemd.unit(5)).
+    fn drop_ins(unit: &str) -> Vec<String> {
+        let stem = unit.strip_suffix(".service").unwrap();
+        let cut = stem.match_indices('-').map(|(at, _)| format!("{}.service.d", &stem[..=at]));
+        cut.chain([format!("{unit}.d"), "service.d".to_owned()]).collect()
+    }
+
+    #[test]
+    fn a_trailing_dash_would_be_read_for_others() {
+        let others = drop_ins("windlass-app-x-y.service");
+        assert!(others.contains(&format!("{}.d", name(&"x-".parse().unwrap()))));
+        assert!(check::app(&"x-".parse().unwrap()).is_some());
+    }
+
+    proptest! {
+        /// Whatever two apps are called, as long as that is allowed.
+        #[test]
+        fn what_is_written_for_one_app_is_read_for_no_other(
+            one in "[a-c][a-c.-]{0,5}", other in "[a-c][a-c.-]{0,5}", more in "[a-c.-]{0,3}",
+        ) {
+            for other in [other, format!("{one}{more}"), format!("{one}-{more}")] {
+                let (one, other): (AppName, AppName) = (one.parse().unwrap(), other.parse().unwrap());
+                prop_assume!(one != other && check::app(&one).is_none());
+                let written = format!("{}.d", name(&one));
+                prop_assert!(!drop_ins(&name(&other)).contains(&written), "{other}");
+            }
+        }
+    }
+}
