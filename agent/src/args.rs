@@ -248,10 +248,13 @@ fn show<T: Serialize>(
         Err(error) => return fail(&*error, 1),
     };
     match ask(&layout) {
-        Ok(answer) if json => {
-            println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
+        Ok(answer) if json => match serde_json::to_string_pretty(&answer) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, 1),
+        },
         Ok(answer) => {
             print!("{}", text(&answer));
             ExitCode::SUCCESS

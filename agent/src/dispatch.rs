@@ -1,13 +1,13 @@
 //! One app's lanes: what the machine asks for becomes tasks here, strictly one after the other where it is about what
 //! runs, and beside that where it is about fetching.
 
+mod stage;
+
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
@@ -16,9 +16,7 @@ use windlass_proto::id::{AppName, OpId};
 use windlass_proto::release::ReleaseRef;
 use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
 
-use crate::backoff::Backoff;
 use crate::failpoint::{self, Performed};
-use crate::held;
 use crate::hook::Stops;
 use crate::perform::{Brief, Host, Outcome, Teller, chain};
 use crate::probe::engine::{self, Sight};
@@ -27,15 +25,7 @@ use crate::runtime::Launch;
 use crate::runtime::process::{exited, in_words};
 use crate::session::{Bulk, BulkError};
 use crate::shim::order::Started;
-use crate::staging::fetch::FetchError;
-use crate::staging::{Order, StageError, Stager};
-use crate::store::Change;
-
-/// For so long a release that does not arrive is tried again.
-const STAGE_PATIENCE: Duration = Duration::from_secs(3600);
-
-/// Between two attempts to reach a coordinator for fetching.
-const CONNECT: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+use crate::staging::{Order, Stager};
 
 /// Where connections for fetching come from.
 #[async_trait]
@@ -147,9 +137,8 @@ impl Lanes {
             match effect {
                 Effect::Stage { op, release } => self.stage(name, state, op, release),
                 Effect::CancelStage { op } => self.at_once(name, |this| {
-                    // It is not dropped: it has a half-written directory to remove.
-                    if let Some(job) = this.staging.as_ref().filter(|job| job.op == op) {
-                        job.cancel.cancel();
+                    if this.staging.as_ref().is_some_and(|job| job.op == op) {
+                        this.cancel_staging();
                     }
                 }),
                 Effect::Probe { release, checks } => {
@@ -169,6 +158,14 @@ impl Lanes {
         }
         if !in_order.is_empty() {
             self.begin(state, in_order, contact);
+        }
+    }
+
+    /// Ends what is being fetched; nothing more is heard of it.
+    pub fn cancel_staging(&self) {
+        // It is not dropped: it has a half-written directory to remove.
+        if let Some(job) = &self.staging {
+            job.cancel.cancel();
         }
     }
 
@@ -249,10 +246,15 @@ impl Lanes {
         self.probing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let loading = host.clone();
             let launch = tokio::task::spawn_blocking(move || loading.launch(&release)).await;
-            let Ok(Ok(launch)) = launch else {
-                // Not to be told healthy is enough: the machine's deadlines take it from there.
-                tracing::error!(%app, "release cannot be read, so it cannot be probed");
-                return;
+            let read = launch.map_err(|error| error.to_string());
+            let launch = match read.and_then(|launch| launch.map_err(|error| chain(&error))) {
+                Ok(launch) => launch,
+                Err(problem) => {
+                    let reason = format!("the release cannot be read, so it cannot be probed: {problem}");
+                    let finding = Finding::Outcome(Event::CannotProbe { turn, reason }.into());
+                    let _ = found.send(Found { app, finding }).await;
+                    return;
+                }
             };
             let target = Target { host: host.context.clone(), launch: Launch::clone(&launch) };
             let wrap = move |sight| {
@@ -285,7 +287,7 @@ impl Lanes {
             let Ok(_slot) = yard.slots.clone().acquire_owned().await else { return };
             failpoint::before(name);
             let _ = yard.found.send(staging(&order, Staging::Started, Performed::default())).await;
-            let news = match stage(yard.clone(), order.clone(), cancelled.clone()).await {
+            let news = match stage::stage(yard.clone(), order.clone(), cancelled.clone()).await {
                 Ok(()) => Staging::Done,
                 Err(error) => {
                     tracing::warn!(op = %order.op, reason = error.reason(), "staging failed");
@@ -342,48 +344,4 @@ fn staging(order: &Order, news: Staging, performed: Performed) -> Found {
     let event = Event::Staging { op: order.op.clone(), news };
     let finding = Finding::Outcome(Outcome { performed, ..event.into() });
     Found { app: order.release.app.clone(), finding }
-}
-
-/// Stages a release, over as many connections as it takes.
-async fn stage(yard: Yard, order: Order, cancel: CancellationToken) -> Result<(), StageError> {
-    if let Some(reason) = yard.safe_mode {
-        return Err(StageError::SafeMode(reason.to_string()));
-    }
-    let begun = Instant::now();
-    let mut attempt = 0;
-    loop {
-        let Some(connected) = cancel.run_until_cancelled(yard.uplink.channel()).await else {
-            return Err(StageError::Fetch(FetchError::Cancelled));
-        };
-        let problem = match connected {
-            Err(error) => chain(&error),
-            Ok(channel) => match yard.stager.stage(channel, &order, cancel.clone()).await {
-                Ok(_) => break,
-                Err(error @ StageError::Fetch(FetchError::Interrupted { .. })) => {
-                    if begun.elapsed() > STAGE_PATIENCE {
-                        return Err(error);
-                    }
-                    attempt = 0;
-                    error.reason()
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        tracing::info!(op = %order.op, reason = problem, "fetching is tried again");
-        attempt += 1;
-        let pause = sleep(CONNECT.wait(attempt, rand::random()));
-        if cancel.run_until_cancelled(pause).await.is_none() {
-            return Err(StageError::Fetch(FetchError::Cancelled));
-        }
-    }
-    let (host, release) = (yard.host.clone(), order.release.clone());
-    let remembered =
-        tokio::task::spawn_blocking(move || match held::row(&host.layout, &release.app, &release.digest) {
-            Ok(row) => host.remember(vec![Change::Put(row)]),
-            Err(error) => {
-                tracing::warn!(app = %release.app, error = chain(&error), "staged release not remembered")
-            }
-        });
-    remembered.await?;
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What is kept of a failed release before it is gone: log, probes, exit, link. Bounded, and on disk.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -97,7 +98,7 @@ pub fn collect(scene: &Scene<'_>) -> Vec<Evidence> {
 
 /// The lines of two specs that are in one only: `- ` the old one's, `+ ` the new one's.
 pub fn differences(old: &ReleaseSpec, new: &ReleaseSpec) -> String {
-    let lines = |spec| serde_json::to_string_pretty(spec).unwrap_or_default();
+    let lines = |spec| serde_json::to_string_pretty(spec).unwrap_or_else(|error| format!("no JSON: {error}"));
     let (old, new) = (lines(old), lines(new));
     let only = |of: &str, than: &str, mark: &str| {
         let others: std::collections::BTreeSet<&str> = than.lines().collect();
@@ -125,7 +126,7 @@ fn path_of(dir: &Path, op: &OpId) -> PathBuf {
 /// Keeps the evidence of an operation, and forgets that of the oldest.
 pub fn keep(dir: &Path, op: &OpId, items: &[Evidence]) -> Result<(), FileError> {
     file::make_dir(dir)?;
-    file::replace(&path_of(dir, op), &serde_json::to_vec(items).unwrap_or_default(), 0o600)?;
+    file::replace_json(&path_of(dir, op), items, 0o600)?;
     let mut all: Vec<(SystemTime, PathBuf)> = fs::read_dir(dir)
         .map_err(file::at("list", dir))?
         .flatten()
@@ -139,12 +140,18 @@ pub fn keep(dir: &Path, op: &OpId, items: &[Evidence]) -> Result<(), FileError> 
     Ok(())
 }
 
-/// What was kept of an operation; nothing when nothing was.
+/// What was kept of an operation; nothing when nothing was. What cannot be read is said in its place.
 pub fn load(dir: &Path, op: &OpId) -> Vec<Evidence> {
-    read_bounded(&path_of(dir, op), 4 * EVIDENCE_BYTES as u64)
-        .ok()
-        .and_then(|content| serde_json::from_slice(&content).ok())
-        .unwrap_or_default()
+    let path = path_of(dir, op);
+    let lost = |why: String| {
+        let text = format!("the evidence in {} is lost: {why}", path.display());
+        vec![Evidence { kind: "note".to_owned(), at: clock::wall(), text }]
+    };
+    match read_bounded(&path, 4 * EVIDENCE_BYTES as u64) {
+        Ok(content) => serde_json::from_slice(&content).unwrap_or_else(|error| lost(error.to_string())),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => lost(error.source.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,22 @@
 //!
 //! The session puts [`FromSession`] into a bounded channel; the driver publishes the newest [`Published`] through a
 //! watch channel. Neither waits for the other: an order that is lost with a session is sent again by the coordinator,
-//! and a status says everything.
+//! and a status says everything. What the driver does not do it says to the session that brought it ([`Answers`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use windlass_proto::fence::{Obeyed, Offer};
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::phase::AppStatus;
+use windlass_proto::refused::OrderRefused;
+use windlass_proto::rpc::{AgentMessage, agent_message};
 use windlass_proto::time::Span;
 use windlass_release::{Assign, BootTime};
 
 /// Something that came over a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct FromSession {
     /// When the dialling of that session began: only a confirm from a session dialled after the switch counts.
     pub opened_at: BootTime,
@@ -22,8 +25,36 @@ pub struct FromSession {
     pub received_at: BootTime,
     /// Under which leadership it came; none from a coordinator that is older than fences.
     pub under: Option<Under>,
+    /// Where it is said that it is not done.
+    pub answers: Answers,
     /// What came.
     pub order: Order,
+}
+
+/// The way back to whoever gave an order.
+#[derive(Debug, Clone, Default)]
+pub struct Answers(Option<mpsc::Sender<AgentMessage>>);
+
+impl Answers {
+    /// By the stream of a session.
+    pub const fn by(up: mpsc::Sender<AgentMessage>) -> Self {
+        Self(Some(up))
+    }
+
+    /// Says that an order is not done. Where the stream has no room, or has ended, the order is sent again, and refused again.
+    pub fn refuse(&self, refused: OrderRefused) {
+        let OrderRefused { op, app, fault, reason, not_yet } = &refused;
+        let (op, app) = (op.as_ref().map(tracing::field::display), app.as_ref().map(tracing::field::display));
+        if *not_yet {
+            tracing::info!(op, app, reason, "order not done yet");
+        } else {
+            tracing::warn!(op, app, %fault, reason, "order refused");
+        }
+        if let Some(up) = &self.0 {
+            let kind = Some(agent_message::Kind::Refused(refused.into()));
+            let _ = up.try_send(AgentMessage { kind });
+        }
+    }
 }
 
 /// The leadership under which an order came.
@@ -74,6 +105,20 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+}
+
+impl Order {
+    /// The operation and the app that the order names.
+    pub fn names(&self) -> (Option<OpId>, Option<AppName>) {
+        match self {
+            Self::Lease => (None, None),
+            Self::Assign(assign) => (Some(assign.op.clone()), Some(assign.to.app.clone())),
+            Self::Permit { op, .. } | Self::Confirm { op, .. } | Self::Abort { op, .. } => {
+                (Some(op.clone()), None)
+            }
+            Self::ReleaseQuarantine { app, .. } => (None, Some(app.clone())),
+        }
+    }
 }
 
 /// What the driver has the session say. Published after it is durable.

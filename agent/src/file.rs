@@ -38,6 +38,16 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> 
     })
 }
 
+/// The same with a value as JSON. One that does not encode, such as a path that is not UTF-8, leaves the file as it was.
+pub fn replace_json(
+    path: &Path,
+    value: &(impl serde::Serialize + ?Sized),
+    mode: u32,
+) -> Result<(), FileError> {
+    let content = serde_json::to_vec_pretty(value).map_err(|error| at("write", path)(error.into()))?;
+    replace(path, &content, mode)
+}
+
 fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(content)?;
@@ -91,6 +101,10 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let error = replace(&dir.path().join("no/dir"), b"", 0o600).unwrap_err();
         assert!(error.to_string().contains("no/dir"), "{error}");
+        let no_text: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"/state-\xff");
+        let error = replace_json(&path, Path::new(no_text), 0o600).unwrap_err();
+        assert!(error.source.to_string().contains("UTF-8"), "{error:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"two", "no empty file takes its place");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Vault {
 
     /// Keeps a new certificate in place of the former one.
     pub fn keep(&self, certificate: &Certificate) -> Result<(), FileError> {
-        file::replace(&self.path(), &serde_json::to_vec_pretty(certificate).unwrap_or_default(), 0o600)
+        file::replace_json(&self.path(), certificate, 0o600)
     }
 
     fn path(&self) -> PathBuf {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, OpId};
 
+use crate::file::{self, FileError};
+
 /// Paths of the state directory and of the run directory, all absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -52,6 +54,18 @@ impl Layout {
     pub fn create_app(&self, app: &AppName) -> Result<(), CreateError> {
         for path in [self.app(app), self.releases(app), self.app_run(app), self.app_logs(app)] {
             make(&path, SHARED)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the directories of an app of which nothing is here. Its own data stays, and so does a release that somebody wants
+    /// to keep.
+    pub fn remove_app(&self, app: &AppName) -> Result<(), FileError> {
+        for path in [self.app_run(app), self.app_logs(app)] {
+            gone(&path, std::fs::remove_dir_all(&path))?;
+        }
+        for path in [self.releases(app), self.app(app)] {
+            gone(&path, std::fs::remove_dir(&path))?;
         }
         Ok(())
     }
@@ -186,6 +200,13 @@ pub(crate) fn keep_private(path: &Path, mode: u32) {
     }
 }
 
+fn gone(path: &Path, removed: io::Result<()>) -> Result<(), FileError> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn make(path: &Path, mode: u32) -> Result<(), CreateError> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -211,6 +232,14 @@ mod tests {
         assert_eq!(mode(layout.identity()), 0o700);
         assert_eq!(mode(layout.releases(&app)), 0o755);
         assert!(layout.current(&app).ends_with("run/shop/current"));
+        std::fs::create_dir(layout.app_data(&app)).unwrap();
+        assert!(layout.remove_app(&app).is_err());
+        assert!(layout.app_data(&app).exists() && !layout.app_run(&app).exists());
+        std::fs::remove_dir(layout.app_data(&app)).unwrap();
+        for _ in 0..2 {
+            layout.remove_app(&app).unwrap();
+            assert!(!layout.app(&app).exists());
+        }
         std::fs::create_dir(layout.store()).unwrap();
         std::fs::set_permissions(layout.store(), Permissions::from_mode(0o755)).unwrap();
         layout.create().unwrap();

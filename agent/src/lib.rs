@@ -20,7 +20,7 @@
 //!   [`perform`]: what each effect does. [`recover`]: what was under way. [`exchange`]: words of session and driver.
 //! * [`runtime`]: starts and stops applications, which are never children of the agent; [`shim`] is their parent.
 //! * [`hook`]: runs the commands of a release on the way from one to the next.
-//! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`]: what the host sees of an application and of itself.
+//! * [`probe`], [`drain`], [`attest`], [`evidence`], [`facts`], [`features`]: what the host sees of an application and of itself.
 //! * [`traffic`]: how an application gets traffic on this host, and how it loses it.
 //! * [`network`]: the host's own interfaces and routes, for the question whose fault a silence is.
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
@@ -50,6 +50,7 @@ pub mod evidence;
 pub mod exchange;
 pub mod facts;
 pub mod failpoint;
+pub mod features;
 pub mod file;
 pub mod held;
 pub mod hook;

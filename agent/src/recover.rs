@@ -47,11 +47,17 @@ impl Ledger {
 
     /// Makes a state durable. Blocks until it is on the disk.
     pub fn keep(&mut self, state: &State) -> Result<(), JournalError> {
-        self.keep_under(state, None)
+        self.keep_under(state, None, None)
     }
 
-    /// The same for a state in which a signed release was accepted under this fence. They are one record.
-    pub fn keep_under(&mut self, state: &State, accepted: Option<Obeyed>) -> Result<(), JournalError> {
+    /// The same for a state in which a signed release was accepted under this fence, and whose app takes the place of another
+    /// one, which is forgotten. They are one record.
+    pub fn keep_under(
+        &mut self,
+        state: &State,
+        accepted: Option<Obeyed>,
+        forgotten: Option<&AppName>,
+    ) -> Result<(), JournalError> {
         let is_newer = |new: &Obeyed| {
             self.obeyed.as_ref().is_none_or(|old| {
                 let (old, new) = (old.led(), new.led());
@@ -60,8 +66,9 @@ impl Ledger {
         };
         let obeyed = accepted.filter(is_newer).or_else(|| self.obeyed.clone());
         let record = Record { boot: self.boot.clone(), state: state.clone(), obeyed };
-        let payload = serde_json::to_vec(&record).unwrap_or_default();
-        let mut changes = vec![Change::State { app: state.app.clone(), payload }];
+        let mut changes: Vec<Change> =
+            forgotten.map(|app| Change::Gone { app: app.clone() }).into_iter().collect();
+        changes.push(Change::State { app: state.app.clone(), payload: self.journal.payload(&record)? });
         // Apart from the state, so that it outlives a record that cannot be read.
         if self.journal.latest().floors.get(&state.app).copied().unwrap_or(0) < state.counter {
             changes.push(Change::Floor { app: state.app.clone(), counter: state.counter });
@@ -93,7 +100,7 @@ pub fn reset_fence(journal: &mut Journal) -> Result<Option<Fence>, JournalError>
         let Ok(mut record) = serde_json::from_slice::<Record>(payload) else { continue };
         last = last.max(record.obeyed.take().map(|obeyed| obeyed.signed.fence));
         record.state.epoch = 0;
-        let payload = serde_json::to_vec(&record).unwrap_or_default();
+        let payload = journal.payload(&record)?;
         changes.push(Change::State { app: app.clone(), payload });
     }
     if !changes.is_empty() {
@@ -294,12 +301,14 @@ pub(crate) mod tests {
             (obeyed(5, 1, 3), obeyed(5, 1, 3)),
             (obeyed(6, 2, 0), obeyed(6, 2, 0)),
         ] {
-            ledger.keep_under(&state, Some(given)).unwrap();
+            ledger.keep_under(&state, Some(given), None).unwrap();
             assert_eq!(ledger.obeyed(), Some(&is));
         }
-        // Another app's record carries it, too.
+        // Another app's record carries it, too, also where it takes the place of the first.
         let news = State::new(AppName::new("news").unwrap());
         ledger.keep(&news).unwrap();
+        let blog = State::new(AppName::new("blog").unwrap());
+        ledger.keep_under(&blog, None, Some(&news.app)).unwrap();
         drop(ledger);
         assert_eq!(open().obeyed(), Some(&obeyed(6, 2, 0)));
 

@@ -91,7 +91,12 @@ const LOGS: usize = 4;
 /// release runs.
 pub fn prune_logs(logs: &Path, held: &[Digest]) -> io::Result<()> {
     let mut gone = Vec::new();
-    for item in std::fs::read_dir(logs)? {
+    let items = match std::fs::read_dir(logs) {
+        // Nothing was ever started.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        items => items?,
+    };
+    for item in items {
         let item = item?;
         let name = item.file_name();
         let hex = name.to_str().and_then(|name| name.strip_suffix(".log"));

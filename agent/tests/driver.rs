@@ -15,7 +15,7 @@ use windlass_agent::clock;
 use windlass_agent::config::HostPolicy;
 use windlass_agent::dispatch::{Uplink, Yard};
 use windlass_agent::driver::Driver;
-use windlass_agent::exchange::{FromSession, Order, Published, Under};
+use windlass_agent::exchange::{Answers, FromSession, Order, Published, Under};
 use windlass_agent::held;
 use windlass_agent::hook::runner::ShimRunner;
 use windlass_agent::journal::Journal;
@@ -36,8 +36,10 @@ use windlass_agent::traffic;
 use windlass_proto::bundle::{AuthorKey, Envelope, Tree};
 use windlass_proto::fence::{Fence, LeaderId, Led, Offer, SignedFence};
 use windlass_proto::id::{AppName, OpId, RolloutId};
+use windlass_proto::limits::{APPS, APPS_TOLD, FIRST_RELEASES};
 use windlass_proto::phase::{AppStatus, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
+use windlass_proto::rpc;
 use windlass_proto::spec::{HostOrder, HostSpec, OnContactLost, ReleaseSpec};
 use windlass_proto::time::Span;
 use windlass_release::{Assign, BootTime};
@@ -136,6 +138,31 @@ impl Place {
         self.release(counter, &format!("exec sleep 100{counter}"), "exit 0")
     }
 
+    /// A signed release of another app that is on the host already; nothing runs.
+    fn another(&self, app: &str) -> ReleaseRef {
+        let (app, layout) = (AppName::new(app).unwrap(), self.layout());
+        let source = self.dir.path().join(format!("source-{app}"));
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("file"), app.as_str()).unwrap();
+        let spec: ReleaseSpec = serde_json::from_str(r#"{"runtime":{"kind":"static"}}"#).unwrap();
+        let version = "1.0".parse().unwrap();
+        let manifest = Tree::scan(&source).unwrap().manifest(app.clone(), version, 1, spec).unwrap();
+        let mut envelope = Envelope::new(&manifest);
+        envelope.sign(&self.key);
+        layout.create_app(&app).unwrap();
+        fs::create_dir(layout.release(&app, &manifest.digest())).unwrap();
+        fs::write(layout.envelope(&app, &manifest.digest()), envelope.encode()).unwrap();
+        fs::set_permissions(source.join("file"), fs::Permissions::from_mode(0o444)).unwrap();
+        fs::rename(&source, layout.tree(&app, &manifest.digest())).unwrap();
+        manifest.release_ref()
+    }
+
+    /// Apps on record.
+    fn on_record(&self) -> Vec<String> {
+        let recovered = windlass_agent::journal::peek(self.layout().state()).unwrap().unwrap();
+        recovered.latest.states.keys().map(ToString::to_string).collect()
+    }
+
     fn current(&self) -> Option<windlass_proto::digest::Digest> {
         link::current(&self.layout(), &app()).unwrap()
     }
@@ -167,6 +194,8 @@ struct Agent {
     published: watch::Receiver<Published>,
     store: Arc<MemoryStore>,
     stop: CancellationToken,
+    answers: mpsc::Sender<rpc::AgentMessage>,
+    answered: std::cell::RefCell<mpsc::Receiver<rpc::AgentMessage>>,
 }
 
 impl Agent {
@@ -200,7 +229,8 @@ impl Agent {
         let (found, found_rx) = mpsc::channel(64);
         let (published_tx, published) = watch::channel(Published::default());
         let stager = Arc::new(Stager::new(layout, place.policy(), Patience::default()).unwrap());
-        let slots = Arc::new(Semaphore::new(2));
+        // Many, for what never arrives holds one for long.
+        let slots = Arc::new(Semaphore::new(100));
         let yard = Yard { host, stager, uplink: Arc::new(Nowhere), slots, found, safe_mode: None };
         let stop = CancellationToken::new();
         let (stopped, store_of) = (stop.clone(), store);
@@ -210,7 +240,8 @@ impl Agent {
                 .await;
         });
         drop(guard);
-        Self { runtime, orders, published, store: store_of, stop }
+        let (answers, answered) = mpsc::channel(1024);
+        Self { runtime, orders, published, store: store_of, stop, answers, answered: answered.into() }
     }
 
     /// No task gets another turn.
@@ -224,7 +255,27 @@ impl Agent {
 
     fn say_under(&self, under: Option<Under>, order: Order) {
         let now = BootTime(clock::boot_ms());
-        self.orders.blocking_send(FromSession { opened_at: now, received_at: now, under, order }).unwrap();
+        let answers = Answers::by(self.answers.clone());
+        self.orders
+            .blocking_send(FromSession { opened_at: now, received_at: now, under, answers, order })
+            .unwrap();
+    }
+
+    /// The next refusal.
+    fn refusal(&self) -> rpc::Refused {
+        let mut refused = None;
+        let next = || {
+            let message = self.answered.borrow_mut().try_recv().ok()?;
+            let Some(rpc::agent_message::Kind::Refused(refused)) = message.kind else { return None };
+            Some(refused)
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while refused.is_none() {
+            assert!(Instant::now() < deadline, "nothing was refused in time");
+            std::thread::park_timeout(Duration::from_millis(5));
+            refused = next();
+        }
+        refused.unwrap()
     }
 
     /// Has a release ordered under a fence.
@@ -664,5 +715,97 @@ fn what_need_not_stay_goes_by_itself_and_what_is_pinned_stays() {
         lease();
     }
     assert_eq!(held::digests(&place.layout(), &app()), [one.digest]);
+    agent.kill();
+}
+
+/// What nobody signed, of an app that nobody has.
+fn invented(n: u32) -> ReleaseRef {
+    ReleaseRef {
+        app: AppName::new(format!("ghost-{n}")).unwrap(),
+        version: "1.0".parse().unwrap(),
+        digest: windlass_proto::digest::Digest::of(format!("ghost {n}").as_bytes()),
+        counter: 1,
+    }
+}
+
+fn phase_of(agent: &Agent, app: &AppName) -> Option<Phase> {
+    agent.published.borrow().apps.get(app).map(|status| status.phase)
+}
+
+#[test]
+fn unsigned_orders_take_no_place_no_directory_and_no_record() {
+    let place = Place::new();
+    let one = place.good(1);
+    let agent = Agent::start(&place);
+    agent.deploy(&place, 1, &one);
+    let most = u32::try_from(FIRST_RELEASES).unwrap();
+    let attack = || {
+        for n in 0..most + 200 {
+            agent.assign(1000 + n, &invented(n), |_| {});
+        }
+    };
+    attack();
+    for _ in 0..200 {
+        let refused = agent.refusal();
+        assert!(refused.not_yet && refused.reason.contains("first releases"), "{}", refused.reason);
+    }
+    let apps = || agent.published.borrow().apps.len();
+    assert_eq!(apps(), 1 + FIRST_RELEASES);
+    assert_eq!((held::apps(&place.layout()), place.on_record()), (vec![app()], vec!["shop".to_owned()]));
+    // Who leads after that is not kept waiting, for an app that is here nor for one that is not.
+    let two = place.good(2);
+    agent.assign(2, &two, |_| {});
+    agent.until_phase(2, Phase::Staged);
+    let blog = place.another("blog");
+    agent.assign_under(&under(2, 2, 1, None), 3, &blog);
+    eventually("staged", || phase_of(&agent, &blog.app) == Some(Phase::Staged));
+    assert_eq!(phase_of(&agent, &invented(0).app), Some(Phase::Failed), "given up, and said so");
+    assert_eq!(place.on_record(), ["blog", "shop"]);
+    agent.kill();
+    // Nothing is left of the rest.
+    let agent = Agent::start(&place);
+    agent.until("there", |_| true);
+    assert_eq!(
+        agent.published.borrow().apps.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        ["blog", "shop"]
+    );
+    agent.kill();
+}
+
+#[test]
+fn a_full_host_says_so_and_a_first_release_that_failed_gives_its_place_away() {
+    let place = Place::new();
+    fs::remove_dir_all(place.layout().app(&app())).unwrap();
+    let agent = Agent::start(&place);
+    let releases: Vec<_> = (0..=APPS).map(|n| place.another(&format!("app-{n:02}"))).collect();
+    for (n, release) in (1..).zip(&releases[..APPS]) {
+        agent.assign(n, release, |_| {});
+        eventually("staged", || phase_of(&agent, &release.app) == Some(Phase::Staged));
+    }
+    let last = &releases[APPS];
+    agent.assign(100, last, |_| {});
+    let refused = agent.refusal();
+    assert_eq!(
+        (refused.op_id.as_str(), refused.fault(), refused.not_yet),
+        ("op-100", rpc::Fault::Host, false)
+    );
+    assert!(refused.reason.contains("64 apps, as many as a host takes"), "{}", refused.reason);
+
+    // Two first releases end before they began; the one that ended first makes room.
+    for n in [3, 7] {
+        agent.say(Order::Abort { op: op(n), epoch: 1, reason: "no".into() });
+        let app = &releases[n as usize - 1].app;
+        eventually("dropped", || phase_of(&agent, app) == Some(Phase::Idle));
+    }
+    agent.assign(101, last, |_| {});
+    eventually("staged", || phase_of(&agent, &last.app) == Some(Phase::Staged));
+    let gone = &releases[2].app;
+    assert_eq!((phase_of(&agent, gone), phase_of(&agent, &releases[6].app)), (None, Some(Phase::Idle)));
+    assert!(!place.on_record().contains(&gone.to_string()) && place.on_record().len() == APPS);
+    assert!(agent.published.borrow().apps.len() <= APPS_TOLD);
+    agent.kill();
+    let agent = Agent::start(&place);
+    eventually("there", || phase_of(&agent, &last.app) == Some(Phase::Staged));
+    assert_eq!(phase_of(&agent, gone), None);
     agent.kill();
 }

@@ -25,7 +25,8 @@ use windlass_agent::session::{Bulk, Link, LinkState};
 use windlass_proto::bundle::{AuthorKey, Trust};
 use windlass_proto::fence::{Fence, LeaderId, Led, Obeyed};
 use windlass_proto::id::HostId;
-use windlass_proto::phase::{AppStatus, Attestation, Phase};
+use windlass_proto::phase::{AppStatus, Attestation, Fault, Phase};
+use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer};
 use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message as down};
 use windlass_proto::time::{Span, Timestamp};
@@ -508,4 +509,66 @@ async fn a_link_without_leases_is_given_up() {
     assert!(state.problem.contains("half open"), "{}", state.problem);
     mute.session().await;
     agent.stop.cancel();
+}
+
+/// The next refusal that goes up.
+async fn next_refusal(session: &mut Opened) -> rpc::Refused {
+    loop {
+        let message = timeout(DEADLINE, session.up.recv()).await.unwrap().unwrap();
+        if let Some(agent_message::Kind::Refused(refused)) = message.kind {
+            return refused;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_understood_or_not_possible_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut coordinator = coordinator(None, 7, true).await;
+    let settings = settings(dir.path(), &[coordinator.address], Some(&coordinator.token));
+    let mut agent = agent(settings, Published::default());
+    let mut session = coordinator.session().await;
+    assert!(session.hello.features.contains(&"runtime.process".to_owned()), "{:?}", session.hello.features);
+    let assign = |op: &str| rpc::Assign {
+        op_id: op.into(),
+        rollout_id: "r-1".into(),
+        epoch: 7,
+        release: Some(rpc::ReleaseRef {
+            app: "shop".into(),
+            version: "1.0".into(),
+            digest: windlass_proto::digest::Digest::of(b"x").to_string(),
+            counter: 1,
+        }),
+        order_json: r#"{"host":{},"min_healthy_time":"1s","healthy_deadline":"1m"}"#.into(),
+        ..Default::default()
+    };
+    let unknown = rpc::Assign { order_json: r#"{"of_tomorrow":1}"#.into(), ..assign("op-1") };
+    say(&session.down, down::Kind::Assign(unknown)).await;
+    let refused = next_refusal(&mut session).await;
+    assert_eq!((refused.op_id.as_str(), refused.app.as_str()), ("op-1", "shop"));
+    assert_eq!((refused.fault(), refused.not_yet), (rpc::Fault::Agent, false));
+    assert!(refused.reason.contains("of_tomorrow"), "{}", refused.reason);
+
+    let slots = rpc::Assign { needs: vec!["runtime.process".into(), "slots".into()], ..assign("op-2") };
+    say(&session.down, down::Kind::Assign(slots)).await;
+    let refused = next_refusal(&mut session).await;
+    assert_eq!((refused.op_id.as_str(), refused.fault()), ("op-2", rpc::Fault::Agent));
+    assert!(refused.reason.contains("has no \"slots\""), "{}", refused.reason);
+
+    // Of a kind that this agent does not know.
+    let _ = session.down.send(Ok(rpc::CoordinatorMessage { kind: None })).await;
+    let refused = next_refusal(&mut session).await;
+    assert!(refused.op_id.is_empty() && refused.reason.contains("does not know this kind"), "{refused:?}");
+
+    // What the driver does not do goes the same way, also when the session is closed for it at once.
+    say(&session.down, down::Kind::Assign(assign("op-3"))).await;
+    let order = agent.order().await;
+    let (op, app) = order.order.names();
+    let refused = OrderRefused { op, app, fault: Fault::Policy, reason: "no".into(), not_yet: false };
+    order.answers.refuse(refused);
+    agent.published.send_modify(|published| published.redials += 1);
+    assert_eq!(next_refusal(&mut session).await.op_id, "op-3");
+    coordinator.session().await;
+    agent.stop.cancel();
+    agent.task.await.unwrap().unwrap();
 }

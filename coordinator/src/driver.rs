@@ -80,6 +80,9 @@ pub enum DriverFailed {
     /// The store.
     #[error("the coordinator cannot keep its state and stops; hosts keep what they run")]
     Store(#[source] CommitError),
+    /// Something that changed has no form in which it could be kept.
+    #[error("the coordinator cannot keep a record and stops: {0}; hosts keep what they run")]
+    Unkept(String),
     /// Another coordinator has come as far or further. It is on record.
     #[error(transparent)]
     Deposed(Box<Deposed>),
@@ -127,6 +130,9 @@ async fn run(
             }
         }
         fleet.tick();
+        if let Some(why) = fleet.unkept() {
+            return Err(DriverFailed::Unkept(why.to_owned()));
+        }
         let (writes, outbox) = fleet.take_changes();
         let writing = Instant::now();
         disk.commit(writes).await?;

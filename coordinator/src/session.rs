@@ -3,6 +3,7 @@
 //! Who the agent is comes from its certificate alone. Leases are answered here, so that a slow disk under the driver
 //! does not look like a lost coordinator.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,17 +13,19 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use windlass_proto::feature;
 use windlass_proto::fence::{Obeyed, Shown};
 use windlass_proto::id::HostId;
-use windlass_proto::limits::EVIDENCE_BYTES;
+use windlass_proto::limits::{APPS_TOLD, EVIDENCE_BYTES};
 use windlass_proto::phase::{AppStatus, Evidence};
-use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message};
+use windlass_proto::refused::OrderRefused;
+use windlass_proto::rpc::{self, ErrorKind, InvalidField, agent_message, coordinator_message};
 use windlass_proto::tls::SteadyTime;
 use windlass_proto::version;
 
 use crate::driver::Driver;
 use crate::fleet::record::{Authors, Facts};
-use crate::fleet::{APPS, Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
+use crate::fleet::{Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::questions::Questions;
@@ -79,6 +82,7 @@ impl Sessions {
             agent_version: hello.agent_version,
             address: hello.address,
             facts: hello.facts.map(facts),
+            features: features(hello.features)?,
             apps: apps.iter().map(|status| AppStatus { evidence: Vec::new(), ..status.clone() }).collect(),
             authors,
         };
@@ -129,15 +133,17 @@ impl Sessions {
             fleet.enrolled(&id).ok().filter(|_| wanted).map(|host| host.record.name.clone())
         });
         let Ok(Some(name)) = name.await else { return };
-        match serde_json::to_vec(&bounded(&status.evidence)) {
+        let lost = match serde_json::to_vec(&bounded(&status.evidence)) {
             Ok(bytes) => {
                 let stored = self.objects.put_evidence(rollout.as_str(), name.as_str(), Bytes::from(bytes));
-                if let Err(error) = stored.await {
-                    tracing::error!(host = %name, %rollout, %error, "evidence not stored");
-                }
+                stored.await.err().map(|error| error.to_string())
             }
-            Err(error) => tracing::error!(host = %name, %error, "evidence does not encode"),
-        }
+            Err(error) => Some(error.to_string()),
+        };
+        let Some(why) = lost else { return };
+        tracing::error!(host = %name, %rollout, why, "evidence not stored");
+        // A coordinator that is stopping is told again at the next Hello.
+        let _ = self.driver.ask(move |fleet| fleet.lost_evidence(&name, &rollout, &why)).await;
     }
 }
 
@@ -207,7 +213,11 @@ impl Session {
                 let bare = AppStatus { evidence: Vec::new(), ..status.clone() };
                 // Evidence first: whoever hears of the failure then finds its reasons.
                 self.sessions.keep_evidence(&id, &status).await;
-                self.sessions.driver.ask(move |fleet| fleet.report(&id, number, bare)).await?
+                self.sessions.driver.request(move |fleet| fleet.report(&id, number, bare)).await?
+            }
+            Some(agent_message::Kind::Refused(refused)) => {
+                let refused = OrderRefused::try_from(refused)?;
+                self.sessions.driver.ask(move |fleet| fleet.refused(&id, number, refused)).await?
             }
             Some(agent_message::Kind::Log(log)) => {
                 self.sessions.questions.answered(&id, log);
@@ -238,10 +248,16 @@ fn bounded(evidence: &[Evidence]) -> Vec<&Evidence> {
     fits.collect()
 }
 
+/// What an agent can do; none where it does not say.
+fn features(words: Vec<String>) -> Result<Option<BTreeSet<String>>, Status> {
+    let words = feature::words(words).map_err(|error| InvalidField::new("hello.features", error))?;
+    Ok(Some(words).filter(|words| !words.is_empty()))
+}
+
 fn statuses(apps: Vec<rpc::AppStatus>) -> Result<Vec<AppStatus>, Status> {
-    if apps.len() > APPS {
+    if apps.len() > APPS_TOLD {
         return Err(ErrorKind::TooMuch
-            .status(format!("{} apps on one host are too many: at most {APPS}", apps.len())));
+            .status(format!("{} apps on one host are too many: at most {APPS_TOLD}", apps.len())));
     }
     Ok(apps.into_iter().map(AppStatus::try_from).collect::<Result<_, _>>()?)
 }

@@ -230,3 +230,25 @@ async fn sigkill_at_any_moment_and_go_on() {
     assert_eq!((info.epoch, info.caller.as_str()), (7, "operator/ana"));
     assert_eq!(coordinator.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_a_host_refuses_is_its_failure_at_once_and_why_says_it() {
+    let coordinator = Coordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let agents = fleet(&coordinator, &mut operator, 2).await;
+    operator.push("shop", "1.0", b"one").await;
+    let reason = "agent 0.0.1 does not understand the order: unknown field `x`";
+    agents[1].refuses(rpc::Fault::Agent, reason);
+    let begun = std::time::Instant::now();
+    let rollout = operator.start("shop", "1.0", &spec(2)).await.unwrap();
+    let rollout = operator.ended(&rollout.id).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "no deadline was waited for");
+    assert_eq!(rollout.state, "Failed", "{rollout:?}");
+    let host = rollout.hosts.iter().find(|host| host.host == agents[1].name).unwrap();
+    assert_eq!((host.outcome(), host.fault()), (Outcome::Failed, rpc::Fault::Agent));
+    for subject in [&rollout.id, &agents[1].name] {
+        let why =
+            operator.fleet.why(rpc::WhyRequest { subject: subject.clone() }).await.unwrap().into_inner();
+        assert_eq!((why.fault(), why.cause.as_str()), (rpc::Fault::Agent, &*format!("refused: {reason}")));
+    }
+}

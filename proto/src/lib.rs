@@ -8,6 +8,7 @@
 //! * [`spec`]: windlass.yaml as types, with its rules.
 //! * [`fence`]: who may lead a host. [`counter`]: how releases' counters may rise. [`grant`]: the way below the highest one that a
 //!   host has seen.
+//! * [`feature`]: what a host can do. [`refused`]: what it does not.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
@@ -18,11 +19,13 @@
 pub mod bundle;
 pub mod counter;
 pub mod digest;
+pub mod feature;
 pub mod fence;
 pub mod grant;
 pub mod id;
 pub mod limits;
 pub mod phase;
+pub mod refused;
 pub mod release;
 #[cfg(feature = "rpc")]
 pub mod rpc;

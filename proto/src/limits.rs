@@ -51,6 +51,19 @@ pub const BUNDLE_BYTES: u64 = 16 << 30;
 /// Longest path in a bundle, in bytes; well below PATH_MAX with the release directory before it.
 pub const PATH_BYTES: usize = 1024;
 
+/// Most apps that a host takes: the states of all must fit its journal together. Plans know it, too. A first release that
+/// failed takes no place ([`AppStatus::has_place`]).
+///
+/// [`AppStatus::has_place`]: crate::phase::AppStatus::has_place
+pub const APPS: usize = 64;
+
+/// First releases of apps that a host fetches at the same time. Nothing of them is on record before an author's signature was
+/// verified.
+pub const FIRST_RELEASES: usize = 32;
+
+/// Most apps of which a host tells: beside [`APPS`] first releases that are being fetched, and as many that failed lately.
+pub const APPS_TOLD: usize = APPS + 2 * FIRST_RELEASES;
+
 /// Evidence frozen before one revert, in all.
 pub const EVIDENCE_BYTES: usize = 256 * 1024;
 

@@ -256,3 +256,18 @@ pub struct AppStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<Past>,
 }
+
+impl AppStatus {
+    /// Whether the app takes one of the host's [`crate::limits::APPS`] places: something of it is there, or on its way in. A first
+    /// release takes none before its signature was verified, nor after it has failed.
+    pub const fn has_place(&self) -> bool {
+        self.current.is_some() || self.confirmed.is_some() || self.phase.takes_place()
+    }
+}
+
+impl Phase {
+    /// Whether an app in this phase takes a place on its host although nothing of it is there.
+    pub const fn takes_place(self) -> bool {
+        !matches!(self, Self::Idle | Self::Assigned | Self::Staging | Self::Failed | Self::Reverted)
+    }
+}

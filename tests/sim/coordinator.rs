@@ -79,6 +79,9 @@ impl Coordinator {
                 disk_free: None,
                 past: status.map_or_else(|| Some(Past::default()), |status| status.past.clone()),
                 offered: Arc::default(),
+                full: false,
+                features: None,
+                agent_version: String::new(),
             }
         };
         let fleet = Fleet { hosts: self.sessions.iter().enumerate().map(host).collect(), ..Fleet::default() };

@@ -78,6 +78,13 @@ pub enum Event {
         /// What they saw.
         health: Health,
     },
+    /// The probes asked for cannot be made: the host cannot read the release any more.
+    CannotProbe {
+        /// The turn that asked for probing.
+        turn: u64,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// The app's process ended without having been told to. `turn` is that of the step that gave
     /// [`crate::Effect::Start`] or [`crate::Effect::Adopt`]; also the answer of an adoption that finds nothing alive.
     AppExited {

@@ -251,6 +251,11 @@ impl State {
         )
     }
 
+    /// Whether the app takes one of the host's places, as [`windlass_proto::phase::AppStatus::has_place`] says to others.
+    pub const fn has_place(&self) -> bool {
+        self.current.is_some() || self.confirmed.is_some() || self.phase().takes_place()
+    }
+
     /// Whether the operation is over (or there never was one): a new one may begin.
     pub const fn is_settled(&self) -> bool {
         matches!(

@@ -67,6 +67,10 @@ impl Machine {
                 overtaken(turn, self.state.probe_turn)?;
                 self.health(health)
             }
+            Event::CannotProbe { turn, reason } => {
+                overtaken(turn, self.state.probe_turn)?;
+                self.failed(Fault::Host, &reason)
+            }
             Event::AppExited { turn, how } => {
                 overtaken(turn, self.state.run_turn)?;
                 self.exited(&how)

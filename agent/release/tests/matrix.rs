@@ -148,6 +148,22 @@ fn every_phase_answers_every_event() {
 }
 
 #[test]
+fn probes_that_cannot_be_made_are_the_hosts_failure_at_once() {
+    for phase in Phase::ALL {
+        let host = at(*phase);
+        let cannot = |turn| Event::CannotProbe { turn, reason: "x".into() };
+        let failed = Event::Failed { turn: host.state.turn, fault: Fault::Host, reason: "x".into() };
+        let (found, same) = (
+            step(&host.state, cannot(host.state.probe_turn), host.now()),
+            step(&host.state, failed, host.now()),
+        );
+        assert_eq!(found, same, "{phase}");
+        let overtaken = step(&host.state, cannot(host.state.probe_turn + 1), host.now());
+        assert!(matches!(overtaken, Err(Refused::Overtaken { .. })), "{phase}");
+    }
+}
+
+#[test]
 fn the_happy_path_ends_confirmed() {
     let mut host = Host::on(1);
     host.must(Event::Assign(assign(2, 2)));

@@ -4,6 +4,8 @@
 
 mod orders;
 mod rules;
+mod table;
+mod unwilling;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use windlass_proto::time::Span;
 use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State, status, step};
 
 use self::rules::{ending, in_words, instead, may_go_unrecorded};
+use self::unwilling::Unwilling;
 use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Published, Under};
@@ -28,9 +31,6 @@ use crate::perform::chain;
 use crate::pulse::Pulse;
 use crate::recover::{Ledger, Left};
 use crate::store::Change;
-
-/// Most apps that one host takes: their states must fit the journal together.
-const APPS: usize = 64;
 
 /// Longest sleep: the boot clock goes on in suspend, the runtime's timers do not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -59,6 +59,8 @@ pub struct Driver {
     refused_until: BootTime,
     /// When releases are looked through next for what need not stay.
     sweep_at: BootTime,
+    /// The highest number of a status of an app that was forgotten.
+    newest_forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,8 @@ struct App {
     detail: String,
     /// Under which the operation at hand was ordered, in this run of the agent.
     under: Option<Under>,
+    /// Whether the journal has it. It has not before the first release was shown to be signed.
+    on_record: bool,
 }
 
 /// Something to deal with.
@@ -99,6 +103,7 @@ impl Driver {
             coordinators: Arc::default(),
             refused_until: BootTime(0),
             sweep_at: BootTime(0),
+            newest_forgotten: 0,
         };
         driver.sweep_later();
         let obeyed = driver.ledger.obeyed().cloned();
@@ -106,8 +111,8 @@ impl Driver {
         for Left { state, same_boot } in left {
             let app = state.app.clone();
             tracing::info!(%app, phase = %state.phase(), same_boot, "app recovered");
-            driver.adopt(state);
-            driver.step(&app, Event::Recovered { same_boot });
+            driver.adopt(state, true);
+            driver.found(&app, Event::Recovered { same_boot });
         }
         driver
     }
@@ -151,7 +156,8 @@ impl Driver {
                     app.lanes.performed.add(&outcome.performed);
                 }
                 let event = self.still_obeyed(&app, outcome.event);
-                let stepped = self.step(&app, event);
+                let event = self.if_it_fits(&app, event);
+                let stepped = self.found(&app, event);
                 if let (true, Some(process), Some(app)) = (stepped, outcome.process, self.apps.get_mut(&app))
                 {
                     app.lanes.watch(app.state.run_turn, process);
@@ -164,7 +170,7 @@ impl Driver {
                 for app in due {
                     // A trial that nobody confirmed: what has become of the network?
                     self.look_at_network(&app, Phase::Trial);
-                    self.step(&app, Event::Tick);
+                    self.found(&app, Event::Tick);
                 }
                 if now >= self.sweep_at {
                     self.sweep_later();
@@ -192,54 +198,50 @@ impl Driver {
         let contact = self.contact.is_some_and(|at| now.since(at) < within);
         let coordinators = self.coordinators.get().map_or(&[][..], Vec::as_slice);
         let seen = network::look(contact, coordinators);
-        self.step(app, Event::Network(seen));
+        self.found(app, Event::Network(seen));
     }
 
     fn highest_epoch(&self) -> u64 {
         self.apps.values().map(|app| app.state.epoch).max().unwrap_or(0)
     }
 
-    fn make_room(&mut self, app: &AppName) -> bool {
-        if self.apps.contains_key(app) {
-            return true;
-        }
-        if self.apps.len() >= APPS {
-            tracing::error!(%app, most = APPS, "this host has as many apps as it takes");
-            return false;
-        }
-        if let Err(error) = self.yard.host.layout.create_app(app) {
-            tracing::error!(%app, error = chain(&error), "order refused");
-            return false;
-        }
-        self.adopt(State::new(app.clone()));
-        true
-    }
-
-    fn adopt(&mut self, state: State) {
-        let lanes = Lanes::new(state.app.clone(), self.yard.clone());
-        self.apps.insert(state.app.clone(), App { state, lanes, detail: String::new(), under: None });
-    }
-
-    /// One step of one app: decide, make durable, act, tell. Says whether the event counted.
-    fn step(&mut self, name: &AppName, event: Event) -> bool {
-        let now = Now { boot: BootTime(clock::boot_ms()), wall: clock::wall(), contact: self.contact };
-        let Some(app) = self.apps.get_mut(name) else { return false };
+    /// A step by what the host itself has found. What does not apply any more needs no answer. Says whether it counted.
+    fn found(&mut self, name: &AppName, event: Event) -> bool {
         let shown = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{event:?}"));
-        let next = match step(&app.state, event, now) {
-            Ok(next) => next,
-            Err(Refused::NothingDue) => return false,
-            Err(refused @ (Refused::Overtaken { .. } | Refused::NotNow(_))) => {
-                tracing::debug!(app = %name, %refused, event = shown, "event refused");
-                return false;
+        match self.step(name, event) {
+            Ok(()) => return true,
+            Err(Unwilling::Refused(Refused::NothingDue)) => {}
+            Err(why @ Unwilling::Refused(Refused::Overtaken { .. } | Refused::NotNow(_))) => {
+                tracing::debug!(app = %name, %why, event = shown, "event refused");
             }
-            Err(refused) => {
-                tracing::warn!(app = %name, %refused, phase = %app.state.phase(), "event refused");
-                return false;
-            }
-        };
+            Err(why) => tracing::warn!(app = %name, %why, event = shown, "event refused"),
+        }
+        false
+    }
+
+    /// One step of one app: decide, make durable, act, tell.
+    fn step(&mut self, name: &AppName, event: Event) -> Result<(), Unwilling> {
+        let now = Now { boot: BootTime(clock::boot_ms()), wall: clock::wall(), contact: self.contact };
+        let place = self.place();
+        let app = self.apps.get_mut(name).ok_or_else(|| Unwilling::NoApp(name.clone()))?;
+        let shown = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{event:?}"));
+        let mut next = step(&app.state, event, now)?;
         let (before, after) = (app.state.phase(), next.state.phase());
         let accepted = orders::accepted(self.ordering.as_ref(), app.under.as_ref(), &next.state);
-        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));
+        let on_record = app.on_record || next.state.has_place();
+        let forgotten = if on_record && !app.on_record { place? } else { None };
+        if let Some(former) = forgotten.as_ref().and_then(|name| self.apps.get(name)) {
+            // What was obeyed for it was obeyed by the host.
+            next.state.epoch = next.state.epoch.max(former.state.epoch);
+        }
+        let ledger = &mut self.ledger;
+        let kept = match on_record {
+            true => {
+                tokio::task::block_in_place(|| ledger.keep_under(&next.state, accepted, forgotten.as_ref()))
+            }
+            false => Ok(()),
+        };
+        let app = self.apps.get_mut(name).ok_or_else(|| Unwilling::NoApp(name.clone()))?;
         if let Err(error) = kept {
             let error = chain(&error);
             self.published.send_if_modified(|published| published.add_problem(&error));
@@ -254,18 +256,21 @@ impl Driver {
                         }
                         self.step(name, event)
                     }
-                    None => false,
+                    None => Err(Unwilling::Unrecorded(error)),
                 };
             }
             tracing::error!(app = %name, error, phase = %after, "step taken although it cannot be made durable");
         }
-        app.lanes.performed.recorded();
+        app.on_record = on_record;
+        if on_record {
+            app.lanes.performed.recorded();
+        }
         if before != after {
             tracing::info!(app = %name, from = %before, phase = %after, event = shown, "phase");
             app.detail.clear();
         }
         self.point_confirmed(name, &next.effects);
-        let Some(app) = self.apps.get_mut(name) else { return false };
+        let app = self.apps.get_mut(name).ok_or_else(|| Unwilling::NoApp(name.clone()))?;
         let ended = ending(&app.state, &next.state);
         app.state = next.state;
         let redial = next.effects.contains(&Effect::Redial);
@@ -279,7 +284,10 @@ impl Driver {
             self.redial(name);
         }
         self.publish(name);
-        true
+        if let Some(forgotten) = forgotten {
+            self.forget(&forgotten);
+        }
+        Ok(())
     }
 
     /// The host says "confirmed" only when a boot without an agent would say so too. What fails here is tried again by

@@ -6,70 +6,81 @@
 use windlass_proto::fence::{self, Obeyed, Unfit};
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::phase::{Fault, Phase};
-use windlass_release::{Event, Refused, Staging, State};
+use windlass_release::{BootTime, Event, Refused, Staging, State};
 
 use super::Driver;
+use super::unwilling::Unwilling;
 use crate::exchange::{FromSession, Order, Under};
 
 impl Driver {
-    pub(super) fn order(&mut self, FromSession { opened_at, received_at, under, order }: FromSession) {
+    pub(super) fn order(&mut self, from: FromSession) {
+        let FromSession { opened_at, received_at, under, answers, order } = from;
         // Whatever comes is proof of contact with somebody, but only a lease is with one who leads.
         if order == Order::Lease {
             self.contact = Some(received_at);
             return;
         }
-        if let Err(unfit) = self.may_order(under.as_ref(), &order) {
-            tracing::warn!(%unfit, "order refused: this host does not obey the coordinator that gave it");
-            if under.is_some() {
+        let names = order.names();
+        let is_led = under.is_some();
+        if let Err(why) = self.may_order(under.as_ref(), &order) {
+            answers.refuse(Unwilling::from(why).answer(names));
+            if is_led {
                 // The next greeting says whom the host obeys.
                 self.published.send_modify(|published| published.redials += 1);
             }
             return;
         }
         self.ordering = under;
+        let done = self.obey(order, opened_at, received_at);
+        self.ordering = None;
+        if let Err(why) = done {
+            answers.refuse(why.answer(names));
+        }
+    }
+
+    fn obey(&mut self, order: Order, opened_at: BootTime, received_at: BootTime) -> Result<(), Unwilling> {
         match order {
-            Order::Lease => {}
+            Order::Lease => Ok(()),
             Order::Assign(assign) => {
-                let app = assign.to.app.clone();
-                if !self.is_fenced(assign.epoch) && self.make_room(&app) {
-                    let taken = self.step(&app, Event::Assign(*assign));
-                    if let Some(app) = self.apps.get_mut(&app).filter(|_| taken) {
-                        app.under = self.ordering.clone();
-                    }
+                let name = assign.to.app.clone();
+                self.is_led(assign.epoch)?;
+                self.make_room(&name)?;
+                self.step(&name, Event::Assign(*assign))?;
+                if let Some(app) = self.apps.get_mut(&name) {
+                    app.under = self.ordering.clone();
                 }
+                Ok(())
             }
             Order::Permit { op, epoch, ttl } => {
                 let expires = received_at.after(ttl);
                 if let Some(app) = self.with_operation(&op) {
                     self.look_at_network(&app, Phase::Staged);
                 }
-                self.of_operation(epoch, &op, |op| Event::Permit { op, epoch, expires });
+                self.of_operation(epoch, &op, |op| Event::Permit { op, epoch, expires })
             }
             Order::Confirm { op, epoch } => {
                 let session_opened_at = opened_at;
-                self.of_operation(epoch, &op, |op| Event::Confirm { op, epoch, session_opened_at });
+                self.of_operation(epoch, &op, |op| Event::Confirm { op, epoch, session_opened_at })
             }
             Order::Abort { op, epoch, reason } => {
-                self.of_operation(epoch, &op, |op| Event::Abort { op, epoch, reason });
+                self.of_operation(epoch, &op, |op| Event::Abort { op, epoch, reason })
             }
             Order::ReleaseQuarantine { app, reason } => {
                 tracing::info!(%app, reason, "quarantine released by an operator");
-                self.step(&app, Event::ReleaseQuarantine);
+                self.step(&app, Event::ReleaseQuarantine)
             }
         }
-        self.ordering = None;
     }
 
-    fn of_operation(&mut self, epoch: u64, op: &OpId, event: impl FnOnce(OpId) -> Event) {
-        if self.is_fenced(epoch) {
-            return;
-        }
-        match self.with_operation(op) {
-            Some(app) => {
-                self.step(&app, event(op.clone()));
-            }
-            None => tracing::info!(%op, "order for an operation that is not here"),
-        }
+    fn of_operation(
+        &mut self,
+        epoch: u64,
+        op: &OpId,
+        event: impl FnOnce(OpId) -> Event,
+    ) -> Result<(), Unwilling> {
+        self.is_led(epoch)?;
+        let app = self.with_operation(op).ok_or_else(|| Unwilling::NoOperation(op.clone()))?;
+        self.step(&app, event(op.clone()))
     }
 
     fn may_order(&self, under: Option<&Under>, order: &Order) -> Result<(), Unfit> {
@@ -109,13 +120,9 @@ impl Driver {
     }
 
     /// An epoch is the host's, whichever app it was obeyed for.
-    fn is_fenced(&self, given: u64) -> bool {
+    fn is_led(&self, given: u64) -> Result<(), Refused> {
         let highest = self.highest_epoch();
-        if given < highest {
-            let refused = Refused::Fenced { given, highest };
-            tracing::warn!(%refused, "order refused");
-        }
-        given < highest
+        if given < highest { Err(Refused::Fenced { given, highest }) } else { Ok(()) }
     }
 }
 

@@ -80,7 +80,7 @@ impl Ledger {
         let over = self.entries.len().saturating_sub(HOOK_RUNS);
         self.entries.drain(..over);
         file::make_dir(dir)?;
-        file::replace(&path(dir), &serde_json::to_vec(self).unwrap_or_default(), 0o600)
+        file::replace_json(&path(dir), self, 0o600)
     }
 }
 

@@ -47,6 +47,14 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
     },
+    /// A state that cannot be written down.
+    #[error("journal {} cannot take a state that does not encode", path.display())]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// All states together must fit half a segment.
     #[error("journal {} cannot take {bytes} bytes; all apps together may have {most}", path.display())]
     TooLarge {
@@ -144,6 +152,12 @@ impl Journal {
     /// What has been written last.
     pub fn latest(&self) -> &Latest {
         &self.latest
+    }
+
+    /// What a record carries as an app's state.
+    pub fn payload(&self, state: &impl serde::Serialize) -> Result<Vec<u8>, JournalError> {
+        serde_json::to_vec(state)
+            .map_err(|source| JournalError::Encode { path: self.paths[self.active].clone(), source })
     }
 
     /// Records an app's new state; returns when it is on the disk.

@@ -28,6 +28,11 @@ pub enum Change {
         /// The counter.
         counter: u64,
     },
+    /// Nothing of an app is here any more. Its floor stays.
+    Gone {
+        /// The app.
+        app: AppName,
+    },
 }
 
 impl Change {
@@ -36,6 +41,7 @@ impl Change {
         match self {
             Self::State { app, payload } => 6 + app.as_str().len() + payload.len(),
             Self::Floor { app, .. } => 14 + app.as_str().len(),
+            Self::Gone { app } => 6 + app.as_str().len(),
         }
     }
 }
@@ -60,6 +66,7 @@ impl Latest {
                 let floor = self.floors.entry(app.clone()).or_default();
                 *floor = (*floor).max(*counter);
             }
+            Change::Gone { app } => drop(self.states.remove(app)),
         }
     }
 
@@ -105,6 +112,7 @@ pub(super) fn encode(prev: Link, generation: u64, seq: u64, checkpoint: bool, ch
         let (tag, app, payload) = match change {
             Change::State { app, payload } => (1, app, payload.clone()),
             Change::Floor { app, counter } => (2, app, counter.to_le_bytes().to_vec()),
+            Change::Gone { app } => (3, app, Vec::new()),
         };
         // An app name has at most 63 bytes and a record less than a segment, so neither length can be cut.
         bytes.extend_from_slice(&[tag, app.as_str().len() as u8]);
@@ -146,6 +154,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
         record.changes.push(match tag {
             1 => Change::State { app, payload: payload.to_vec() },
             2 => Change::Floor { app, counter: u64::from_le_bytes(payload.try_into().ok()?) },
+            3 if payload.is_empty() => Change::Gone { app },
             _ => return None,
         });
     }
@@ -181,7 +190,8 @@ mod tests {
         prop_oneof![
             (app.clone(), proptest::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(app, payload)| Change::State { app, payload }),
-            (app, any::<u64>()).prop_map(|(app, counter)| Change::Floor { app, counter }),
+            (app.clone(), any::<u64>()).prop_map(|(app, counter)| Change::Floor { app, counter }),
+            app.prop_map(|app| Change::Gone { app }),
         ]
     }
 

@@ -101,9 +101,8 @@ pub(crate) async fn spawn(shim: &Path, run: &RunDir, order: &Order) -> Result<St
 
 /// Writes an order where its shim looks for it.
 pub(crate) fn place(run: &RunDir, order: &Order) -> Result<(), file::FileError> {
-    let content = serde_json::to_vec_pretty(order).unwrap_or_default();
     // The environment may hold secrets.
-    file::replace(&run.order(), &content, 0o600)
+    file::replace_json(&run.order(), order, 0o600)
 }
 
 /// What a shim's answer means.

@@ -1,9 +1,12 @@
 //! What a coordinator says, in the domain's types.
 
 use windlass_proto::id::{AppName, OpId, RolloutId};
+use windlass_proto::phase::Fault;
+use windlass_proto::refused::OrderRefused;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::{self, InvalidField, coordinator_message::Kind};
 use windlass_proto::time::Span;
+use windlass_proto::version;
 use windlass_release::Assign;
 
 use super::authors::Authors;
@@ -11,6 +14,37 @@ use crate::exchange::Order;
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, InvalidField> {
     text.parse().map_err(|error| InvalidField::new(field, error))
+}
+
+/// What is said of a message that this agent does not know at all.
+pub fn unknown() -> OrderRefused {
+    let reason = format!(
+        "agent {} does not know this kind of order; install the coordinator's version",
+        version::PROGRAM
+    );
+    OrderRefused { op: None, app: None, fault: Fault::Agent, reason, not_yet: false }
+}
+
+/// The operation and the app that a message names, as far as they are names.
+pub fn names(message: &Kind) -> (Option<OpId>, Option<AppName>) {
+    let (op, app) = match message {
+        Kind::Assign(wire) => (wire.op_id.as_str(), wire.release.as_ref().map_or("", |to| to.app.as_str())),
+        Kind::Permit(wire) => (wire.op_id.as_str(), ""),
+        Kind::Confirm(wire) => (wire.op_id.as_str(), ""),
+        Kind::Abort(wire) => (wire.op_id.as_str(), ""),
+        Kind::ReleaseQuarantine(wire) => ("", wire.app.as_str()),
+        Kind::Welcome(_) | Kind::Lease(_) | Kind::ReadLog(_) => ("", ""),
+    };
+    (op.parse().ok(), app.parse().ok())
+}
+
+/// What is said of an order that makes no sense to this agent.
+pub fn misunderstood((op, app): (Option<OpId>, Option<AppName>), error: &InvalidField) -> OrderRefused {
+    let reason = format!(
+        "agent {} does not understand the order: {error}; install the coordinator's version",
+        version::PROGRAM
+    );
+    OrderRefused { op, app, fault: Fault::Agent, reason, not_yet: false }
 }
 
 /// An order from a message; `None` for what is none.
@@ -92,5 +126,34 @@ mod tests {
         let permit = rpc::Permit { op_id: "../x".into(), ..Default::default() };
         assert_eq!(order(Kind::Permit(permit)).unwrap_err().field, "permit.op_id");
         assert_eq!(order(Kind::Welcome(rpc::Welcome::default())), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_answered_by_its_names() {
+        let release = rpc::ReleaseRef {
+            app: "shop".into(),
+            version: "1.0".into(),
+            digest: windlass_proto::digest::Digest::of(b"x").to_string(),
+            counter: 1,
+        };
+        let assign = Kind::Assign(rpc::Assign {
+            op_id: "r-1-host-1".into(),
+            rollout_id: "r-1".into(),
+            release: Some(release),
+            order_json: r#"{"host":{},"min_healthy_time":"1s","healthy_deadline":"1m","of_tomorrow":1}"#
+                .into(),
+            ..Default::default()
+        });
+        let names = names(&assign);
+        let refused = misunderstood(names, &order(assign).unwrap_err());
+        assert_eq!(refused.op.unwrap().as_str(), "r-1-host-1");
+        assert_eq!(refused.app.unwrap().as_str(), "shop");
+        assert!(
+            refused.reason.contains("assign.order_json: unknown field `of_tomorrow`"),
+            "{}",
+            refused.reason
+        );
+        assert!(refused.reason.ends_with("install the coordinator's version"), "{}", refused.reason);
+        assert_eq!((refused.fault, refused.not_yet), (Fault::Agent, false));
     }
 }

@@ -1,6 +1,6 @@
 //! One session, from its greeting to its end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use windlass_proto::fence::{self, Obeyed, Offer};
 use windlass_proto::id::{AppName, FleetName};
 use windlass_proto::limits::MESSAGE_BYTES;
 use windlass_proto::phase::AppStatus as Status;
+use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::coordinator_message::Kind;
 use windlass_proto::rpc::{
@@ -26,9 +27,9 @@ use windlass_release::BootTime;
 use super::authors::Authors;
 use super::reading::Reading;
 use super::{Link, LinkState, disk, inbound};
-use crate::exchange::{FromSession, Order, Published, Under};
+use crate::exchange::{Answers, FromSession, Order, Published, Under};
 use crate::pulse::Pulse;
-use crate::{clock, facts};
+use crate::{clock, facts, features};
 
 /// Longest wait for the coordinator to answer the greeting.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -48,6 +49,9 @@ const FACTS_EVERY: u64 = 10;
 
 /// Heartbeats whose lease may still come.
 const PENDING_LEASES: usize = 8;
+
+/// How long what was said last may take to arrive before a session that is to be replaced is given up.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +87,8 @@ pub(super) async fn run(
     if published.redials != redials {
         return End::Redial;
     }
-    let hello = greet(link, &published, &mut sent);
+    let features = features::here();
+    let hello = greet(link, &published, &features, &mut sent);
     if sent.up.try_send(hello).is_err() {
         return broken(false, "the session ended before it began");
     }
@@ -127,6 +132,7 @@ pub(super) async fn run(
         orders: link.orders.clone(),
         opened_at,
         offer,
+        features,
         redials,
         reading: Reading::new(link.layout.clone(), sent.up.clone()),
         sent,
@@ -167,7 +173,7 @@ fn fit(link: &Link, published: &Published, welcome: &Welcome) -> Result<Option<O
     fit.map(|()| Some(offer)).map_err(|unfit| unfit.to_string())
 }
 
-fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
+fn greet(link: &Link, published: &Published, features: &BTreeSet<&str>, sent: &mut Sent) -> AgentMessage {
     let mut room = GREETING_EVIDENCE;
     let apps = published.apps.iter().map(|(app, status)| {
         sent.told.insert(app.clone(), Arc::clone(status));
@@ -192,6 +198,7 @@ fn greet(link: &Link, published: &Published, sent: &mut Sent) -> AgentMessage {
             keys: link.trust.keys().map(ToString::to_string).collect(),
             threshold: u32::try_from(link.trust.threshold()).unwrap_or(u32::MAX),
         }),
+        features: features.iter().map(|&word| word.to_owned()).collect(),
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
 }
@@ -205,6 +212,8 @@ struct Sent {
 impl Sent {
     /// Sends what is newer than what was sent, or says the same in other words. False when there was no room for all of it.
     fn catch_up(&mut self, published: &Published) -> bool {
+        // An app that the host has forgotten begins again, should it come back.
+        self.told.retain(|app, _| published.apps.contains_key(app));
         for (app, status) in &published.apps {
             let is_told = |told: &Arc<Status>| told.seq >= status.seq && told.detail == status.detail;
             if self.told.get(app).is_some_and(is_told) {
@@ -228,6 +237,8 @@ struct Session {
     opened_at: BootTime,
     /// Under which its orders come.
     offer: Option<Arc<Offer>>,
+    /// What the host said that it can do.
+    features: BTreeSet<&'static str>,
     redials: u64,
     sent: Sent,
     reading: Reading,
@@ -269,7 +280,7 @@ impl Session {
                         }
                     }
                     // A newer coordinator of the same protocol may say more than we know.
-                    Ok(Some(CoordinatorMessage { kind: None })) => {}
+                    Ok(Some(CoordinatorMessage { kind: None })) => self.answers().refuse(inbound::unknown()),
                     Ok(None) => return broken(true, "the coordinator closed the session"),
                     Err(status) => return broken(true, status.message()),
                 },
@@ -279,7 +290,8 @@ impl Session {
                     }
                     let newest = published.borrow_and_update().clone();
                     if newest.redials != self.redials {
-                        return End::Redial;
+                        self.sent.catch_up(&newest);
+                        break;
                     }
                     all_sent = self.sent.catch_up(&newest);
                 }
@@ -301,6 +313,9 @@ impl Session {
                 }
             }
         }
+        drop(up);
+        self.part(down).await;
+        End::Redial
     }
 
     fn beat(&mut self, problems: &[String]) {
@@ -320,6 +335,18 @@ impl Session {
         }
     }
 
+    /// Closes the session from this end and waits until the coordinator has closed it, too: what was said last has arrived then.
+    async fn part(self, mut down: Streaming<CoordinatorMessage>) {
+        drop(self);
+        let closed = async { while let Ok(Some(_)) = down.message().await {} };
+        // What comes meanwhile is sent again in the next session. A coordinator that does not answer gets no farewell.
+        let _ = timeout(FAREWELL, closed).await;
+    }
+
+    fn answers(&self) -> Answers {
+        Answers::by(self.sent.up.clone())
+    }
+
     fn heard(&mut self, kind: Kind) -> Result<(), String> {
         let mut received_at = BootTime(clock::boot_ms());
         if let Kind::Lease(lease) = &kind {
@@ -333,21 +360,28 @@ impl Session {
             self.reading.answer(asked);
             return Ok(());
         }
-        let mark = match &kind {
-            Kind::Assign(assign) => assign.mark,
-            _ => 0,
-        };
+        let names = inbound::names(&kind);
+        let mut mark = 0;
+        if let Kind::Assign(assign) = &kind {
+            mark = assign.mark;
+            if let Some((fault, reason)) = features::lacking(&assign.needs, &self.features) {
+                let (op, app) = names;
+                self.answers().refuse(OrderRefused { op, app, fault, reason, not_yet: false });
+                return Ok(());
+            }
+        }
         let order = match inbound::order(kind, &self.authors) {
             Ok(Some(order)) => order,
             Ok(None) => return Ok(()),
             Err(error) => {
-                tracing::error!(%error, "order not understood");
+                self.answers().refuse(inbound::misunderstood(names, &error));
                 return Ok(());
             }
         };
         let is_lease = order == Order::Lease;
         let under = self.offer.clone().map(|offer| Under { offer, mark });
-        let order = FromSession { opened_at: self.opened_at, received_at, under, order };
+        let answers = self.answers();
+        let order = FromSession { opened_at: self.opened_at, received_at, under, answers, order };
         match self.orders.try_send(order) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) if is_lease => Ok(()),

@@ -106,7 +106,14 @@ pub fn run(order: &Path, detached: bool, answer: Option<&Path>) -> ExitCode {
 
 /// One line to the agent. It may be gone; what was started is in `started.json` as well.
 fn say(answer: &Answer, to: Option<&Path>) {
-    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    let encoded = serde_json::to_vec(answer).or_else(|error| {
+        serde_json::to_vec(&Answer::Failed {
+            reason: format!("the answer does not encode: {error}"),
+            by_app: false,
+        })
+    });
+    // A plain text encodes. Without a line the agent says that there was none.
+    let Ok(mut line) = encoded else { return };
     if let Some(path) = to {
         // Whoever waits for it waits for so long, and says then that there was none.
         let _ = file::replace(path, &line, 0o600);
@@ -182,8 +189,7 @@ fn start(path: &Path) -> Result<Running, ShimError> {
         log: path_of_log,
         at: clock::wall(),
     };
-    let content = serde_json::to_vec_pretty(&started).unwrap_or_default();
-    file::replace(&run_dir_of(path).started(), &content, 0o640).map_err(|error| {
+    file::replace_json(&run_dir_of(path).started(), &started, 0o640).map_err(|error| {
         // An application that nobody could find again must not run.
         let _ = nix::sys::signal::killpg(nix_pid(child.id()), Signal::SIGKILL);
         ShimError::Record(error)
@@ -278,9 +284,8 @@ fn attend(
                 ends.as_ref().map(|ends| ends.lock().unwrap_or_else(PoisonError::into_inner).output());
             let (mark, at) = (started.mark.clone(), clock::wall());
             let exited = Exited { mark, code, signal, out_of_memory: false, at, output };
-            let content = serde_json::to_vec(&exited).unwrap_or_default();
             // With a full disk the agent sees the end all the same, only not how.
-            let _ = file::replace(&run_dir_of(order).exited(), &content, 0o640);
+            let _ = file::replace_json(&run_dir_of(order).exited(), &exited, 0o640);
         }
     }
     let _ = output_ended.recv_timeout(LAST_OUTPUT);

@@ -17,6 +17,14 @@ pub enum StageError {
     /// This host takes none.
     #[error("{0}")]
     SafeMode(String),
+    /// This host cannot run it.
+    #[error("{reason}")]
+    Lacks {
+        /// Whose fault.
+        fault: Fault,
+        /// What is lacking.
+        reason: String,
+    },
     /// This host does not take it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -55,6 +63,7 @@ impl StageError {
         match self {
             Self::Refused(refusal) => refusal.fault(),
             Self::SafeMode(_) | Self::NoRoom(_) | Self::Io { .. } => Fault::Host,
+            Self::Lacks { fault, .. } => *fault,
             Self::Fetch(error) => error.fault(),
             Self::Unpack { source, .. } => source.fault(),
             Self::Thread(_) => Fault::Agent,

@@ -106,6 +106,9 @@ pub enum StoreError {
         /// Its directory.
         path: PathBuf,
     },
+    /// A row that cannot be written down.
+    #[error("a row does not encode")]
+    Encode(#[source] serde_json::Error),
     /// A row that is too large even after its texts were cut.
     #[error("a row of {bytes} bytes does not fit the store's {VALUE_BYTES}")]
     TooLarge {

@@ -90,7 +90,7 @@ impl SledStore {
             return Err(doubt("it was written by another version"));
         }
         let rows = self.all_releases()?;
-        if (rows.len() as u64, digest_of(rows.iter())) != (sentinel.rows, sentinel.digest) {
+        if (rows.len() as u64, digest_of(rows.iter())?) != (sentinel.rows, sentinel.digest) {
             return Err(doubt("its rows are not those that its sentinel names"));
         }
         Ok(sentinel.generation)
@@ -171,7 +171,7 @@ impl ReleaseStore for SledStore {
                 }
             }
         }
-        let (rows, digest) = (releases.len() as u64, digest_of(releases.values()));
+        let (rows, digest) = (releases.len() as u64, digest_of(releases.values())?);
         batch.insert(SENTINEL, encode(&Sentinel { schema: SCHEMA, generation: next, rows, digest })?);
         self.db.apply_batch(batch).map_err(refused(&self.path))?;
         // sled's flush alone is not durable on Linux.
@@ -183,12 +183,12 @@ impl ReleaseStore for SledStore {
     }
 }
 
-fn digest_of<'a>(rows: impl Iterator<Item = &'a ReleaseRow>) -> Digest {
+fn digest_of<'a>(rows: impl Iterator<Item = &'a ReleaseRow>) -> Result<Digest, StoreError> {
     let mut hasher = blake3::Hasher::new();
     for row in rows {
-        hasher.update(&serde_json::to_vec(row).unwrap_or_default());
+        hasher.update(&serde_json::to_vec(row).map_err(StoreError::Encode)?);
     }
-    Digest::from_bytes(*hasher.finalize().as_bytes())
+    Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }
 
 fn release_key(row: &ReleaseRow) -> Vec<u8> {
@@ -212,8 +212,8 @@ fn numbered(mut key: Vec<u8>, generation: u64, index: usize) -> Vec<u8> {
 }
 
 fn encode(row: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    let bytes = serde_json::to_vec(row).unwrap_or_default();
-    if bytes.is_empty() || bytes.len() > VALUE_BYTES {
+    let bytes = serde_json::to_vec(row).map_err(StoreError::Encode)?;
+    if bytes.len() > VALUE_BYTES {
         return Err(StoreError::TooLarge { bytes: bytes.len() });
     }
     Ok(bytes)

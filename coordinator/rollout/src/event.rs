@@ -2,6 +2,7 @@
 
 use windlass_proto::id::{HostName, OpId};
 use windlass_proto::phase::AppStatus;
+use windlass_proto::refused::OrderRefused;
 
 /// Something that happened. Every event may come twice, late, or after the rollout has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,13 @@ pub enum Event {
         op: OpId,
         /// Why, and what lets it take the release.
         why: String,
+    },
+    /// A host said that it does not do what it was told.
+    HostRefused {
+        /// Which host.
+        host: HostName,
+        /// What it said.
+        refused: Box<OrderRefused>,
     },
     /// A host has not been heard of for too long.
     HostSilent {

@@ -10,6 +10,7 @@ use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{Amount, Batches, OnFailure};
 use windlass_proto::time::Span;
 
+use crate::ability::ability;
 use crate::batches::{count, divide};
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
@@ -59,6 +60,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     if wide {
         checks.warn("wide", format!("{at_once} of {total} hosts may be out of service at once"));
     }
+    ability(&order, &changing, &mut checks);
     disk(&order, &changing, &mut checks);
     let refusing = grants::check(&order, &targets, &hosts.excused, &mut checks);
     jump::check(&order, &changing, &mut checks);

@@ -156,7 +156,7 @@ impl Turn {
         Ok(())
     }
 
-    fn present(&mut self, name: &HostName) -> Result<(), Refused> {
+    pub(crate) fn present(&mut self, name: &HostName) -> Result<(), Refused> {
         let (forward, current) = (self.r.forward(), self.r.state);
         let upcoming = self.r.batches.iter().position(|batch| batch.contains(name));
         let host = self.host(name)?;
@@ -310,7 +310,7 @@ fn bounded(mut run: HookRun) -> HookRun {
 }
 
 /// Whether a host in this phase may be out of service, or serves what is not confirmed.
-const fn is_disruptive(phase: Phase) -> bool {
+pub(crate) const fn is_disruptive(phase: Phase) -> bool {
     !matches!(
         phase,
         Phase::Idle

@@ -4,6 +4,7 @@
 //!   Fleet + Order ── make_plan ──► Plan ── Rollout::new ──► Rollout ◄─────────────┐
 //!                                                              │                  │ Step.state: on disk first
 //!   Start, HostStatus, HostConnected, HostSilent, Declined,    ▼                  │
+//!   HostRefused,                                               │                  │
 //!   Tick, Pause, Resume, Abort, Recovered ────────────► step(&rollout, event, now)
 //!                                                              │
 //!                                                              ▼ Step.effects: then done, in order
@@ -14,7 +15,7 @@
 //!
 //! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
-//! One [`step()`] is: the event into the books (`hear`: what hosts say; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
+//! One [`step()`] is: the event into the books (`hear`: what hosts say; `declined`: what they do not do; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
 //! `say`: every host is told what it lacks, and told again after [`clock::RESEND`] or on a new session until it acts on
 //! it. So losing, doubling or delaying a message changes nothing, and recovery after a crash is the same code.
@@ -23,6 +24,7 @@
 //! that does not attest the target is neither confirmed nor counted as done.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod ability;
 mod abort;
 pub mod after;
 pub mod batches;
@@ -31,6 +33,7 @@ pub mod cause;
 mod check;
 pub mod clock;
 pub mod create;
+mod declined;
 pub mod effect;
 pub mod event;
 pub mod feasibility;

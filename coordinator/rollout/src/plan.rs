@@ -85,6 +85,12 @@ pub struct FleetHost {
     pub past: Option<Past>,
     /// Grants of the target, as this host would see them.
     pub offered: Arc<[Presented]>,
+    /// Whether all of its places for apps are taken, and none by this one.
+    pub full: bool,
+    /// What it can do, as words; none where its agent does not say.
+    pub features: Option<BTreeSet<String>>,
+    /// Version of its agent.
+    pub agent_version: String,
 }
 
 impl FleetHost {

@@ -31,6 +31,7 @@ impl Turn {
             Event::HostStatus { host, status } => self.heard(&host, *status),
             Event::HostConnected { host, status } => self.connected(&host, status),
             Event::Declined { host, op, why } => self.declined(&host, &op, &why),
+            Event::HostRefused { host, refused } => self.host_refused(&host, *refused),
             Event::HostSilent { host } => self.silent(&host),
             Event::Tick => Ok(()),
             Event::Recovered { epoch } => {

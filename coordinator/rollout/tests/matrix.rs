@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use windlass_proto::id::HostName;
 use windlass_proto::phase::{AppStatus, Attestation, Fault, Outcome, Phase};
+use windlass_proto::refused::OrderRefused;
 use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::{Effect, Event, Refused, Rollout, State, Step, step};
 
@@ -149,6 +150,11 @@ fn events(scene: &Scene) -> Vec<(String, Event)> {
         "host-1 connects, knows nothing".into(),
         Event::HostConnected { host: name(1), status: None },
     ));
+    for (what, not_yet) in [("host-1 refuses", false), ("host-1 refuses for now", true)] {
+        let op = Some(scene.r.hosts[&name(1)].op.clone());
+        let refused = OrderRefused { op, app: None, fault: Fault::Host, reason: "full".into(), not_yet };
+        events.push((what.into(), Event::HostRefused { host: name(1), refused: Box::new(refused) }));
+    }
     events.push(("host-1 silent".into(), Event::HostSilent { host: name(1) }));
     events.push(("Tick".into(), Event::Tick));
     events.push(("Tick, 70 s later".into(), Event::Tick));

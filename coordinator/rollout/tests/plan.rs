@@ -259,3 +259,34 @@ fn a_retry_is_for_those_left_behind() {
     assert_eq!(plan.batches, [vec![name(2)]]);
     assert!(finding(&plan, "selector").1.contains("5 hosts"));
 }
+
+#[test]
+fn what_hosts_cannot_run_is_refused_by_name() {
+    let unit = |order: &mut Order, fleet: &mut Fleet| {
+        order.release.runtime = serde_json::from_str(r#"{"kind":"systemd","command":["bin/shop"]}"#).unwrap();
+        for host in &mut fleet.hosts[1..] {
+            host.features = Some(["runtime.process".to_owned(), "runtime.systemd".to_owned()].into());
+        }
+    };
+    // An agent that does not say is believed to be able.
+    assert_eq!(plan_with(unit).refusal(), None);
+    refused("runtime", &["host-1: no systemd here", "kind: process works"], |order, fleet| {
+        unit(order, fleet);
+        fleet.hosts[0].features = Some(["runtime.process".to_owned()].into());
+    });
+    refused("runtime", &["host-2: agent 0.0.9 has no runtime.process", "install"], |_, fleet| {
+        fleet.hosts[1].features = Some(["runtime.static".to_owned()].into());
+        fleet.hosts[1].agent_version = "0.0.9".into();
+    });
+}
+
+#[test]
+fn a_host_that_is_full_is_refused_by_name() {
+    refused("apps", &["host-3: has 64 apps", "windlass host cordon"], |_, fleet| fleet.hosts[2].full = true);
+    // One that is on the target takes nothing.
+    let plan = plan_with(|order, fleet| {
+        fleet.hosts[2].full = true;
+        (fleet.hosts[2].current, fleet.hosts[2].confirmed) = (Some(order.to.clone()), Some(order.to.clone()));
+    });
+    assert_eq!(plan.refusal(), None);
+}

@@ -115,6 +115,7 @@ impl Fleet {
             last_seen: None,
             agent_version: String::new(),
             facts: None,
+            features: None,
         });
         // An operator's labels survive the host's coming back; what the host says of itself does not overrule them.
         for (key, value) in all {

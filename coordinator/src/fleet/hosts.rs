@@ -1,9 +1,10 @@
 //! Hosts: their state, their sessions, their silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::limits::{APPS, APPS_TOLD};
 use windlass_proto::phase::{AppStatus, Phase};
 use windlass_proto::rpc::{self, ErrorKind};
 use windlass_proto::time::Timestamp;
@@ -11,7 +12,7 @@ use windlass_rollout::Event;
 
 use super::log::event;
 use super::record::{Authors, Facts, HostRecord};
-use super::{APPS, Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
+use super::{Fleet, Host, Refusal, SILENT_AFTER, Session, persist};
 use crate::rate::Meter;
 
 /// Texts of hosts are kept and shown; longer ones are cut.
@@ -58,6 +59,8 @@ pub struct Greeting {
     pub address: String,
     /// What the host is.
     pub facts: Option<Facts>,
+    /// What it can do; none from an agent that does not say.
+    pub features: Option<BTreeSet<String>>,
     /// All its apps, without evidence.
     pub apps: Vec<AppStatus>,
     /// Whose signatures it believes.
@@ -73,7 +76,14 @@ impl Host {
             last_heard: None,
             silent: false,
             certificates: Meter::default(),
+            refused: String::new(),
         }
+    }
+
+    /// Whether all places for apps are taken, and none by this one.
+    pub fn is_full(&self, app: &AppName) -> bool {
+        let mut placed = self.statuses.values().filter(|status| status.has_place());
+        !self.statuses.get(app).is_some_and(AppStatus::has_place) && placed.by_ref().count() >= APPS
     }
 
     /// When it was last heard of.
@@ -159,6 +169,7 @@ impl Fleet {
         host.record.address = greeting.address;
         host.record.facts = greeting.facts.or(host.record.facts.take());
         host.record.authors = greeting.authors.or(host.record.authors.take());
+        host.record.features = greeting.features;
         let gone: Vec<AppName> = host
             .statuses
             .keys()
@@ -194,7 +205,7 @@ impl Fleet {
     }
 
     /// Whether this is still the host's session.
-    fn is_current(&self, id: &HostId, number: u64) -> bool {
+    pub(super) fn is_current(&self, id: &HostId, number: u64) -> bool {
         self.hosts.get(id).and_then(|host| host.session.as_ref()).is_some_and(|s| s.number == number)
     }
 
@@ -225,20 +236,24 @@ impl Fleet {
     }
 
     /// A status from a session; false when the session is no longer the host's.
-    pub fn report(&mut self, id: &HostId, number: u64, status: AppStatus) -> bool {
+    pub fn report(&mut self, id: &HostId, number: u64, status: AppStatus) -> Result<bool, Refusal> {
         if !self.is_current(id, number) {
-            return false;
+            return Ok(false);
         }
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else { return false };
+        let Some(host) = self.hosts.get_mut(id) else { return Ok(false) };
         host.last_heard = Some(now);
         let name = host.record.name.clone();
         if host.statuses.get(&status.app).is_some_and(|known| known.seq > status.seq) {
-            return true;
+            return Ok(true);
         }
-        if !host.statuses.contains_key(&status.app) && host.statuses.len() >= APPS {
-            tracing::warn!(host = %name, app = %status.app, "the host reports too many apps, this one is not kept");
-            return true;
+        if !host.statuses.contains_key(&status.app) && host.statuses.len() >= APPS_TOLD {
+            // What it has forgotten since is not in its next greeting.
+            let message = format!(
+                "{} is one app too many in this session: at most {APPS_TOLD}; dial again",
+                status.app
+            );
+            return Err(Refusal::new(ErrorKind::TooMuch, message));
         }
         self.keep_status(id, &status);
         for rollout in self.concerned(&name, [&status]) {
@@ -247,7 +262,7 @@ impl Fleet {
                 self.advance(&rollout, Event::HostStatus { host: name.clone(), status });
             }
         }
-        true
+        Ok(true)
     }
 
     fn keep_status(&mut self, id: &HostId, status: &AppStatus) {

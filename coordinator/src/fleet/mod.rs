@@ -5,7 +5,7 @@
 //!
 //! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `leads`: which of them this state may lead. `acts`: what
 //!   operators do to them.
-//! * `bundles`: the index of bundles. `grants`: leave to use earlier ones.
+//! * `declined`: what hosts do not do. `bundles`: the index of bundles. `grants`: leave to use earlier ones.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
 //! * `persist`: keys, and the way back from disk.
@@ -13,6 +13,7 @@
 mod acts;
 mod audit;
 mod bundles;
+mod declined;
 mod enrolment;
 mod grants;
 mod history;
@@ -65,8 +66,6 @@ pub const EVENTS: usize = 10_000;
 pub const ENDED_ROLLOUTS: usize = 500;
 /// Largest spec that is kept in a row of the store, well below what a transaction takes.
 pub const ROW: usize = 256 * 1024;
-/// Apps of one host.
-pub const APPS: usize = 500;
 /// Messages waiting for one agent; a session that is further behind is closed, and the next one starts from its state.
 pub const SESSION_QUEUE: usize = 64;
 
@@ -114,6 +113,8 @@ pub struct Host {
     silent: bool,
     /// The certificates that it asked for.
     certificates: Meter,
+    /// What it refused last, of which nobody but the log knows.
+    refused: String,
 }
 
 /// An open session.
@@ -137,6 +138,8 @@ pub struct Changes {
     writes: BTreeMap<Key, Option<Vec<u8>>>,
     sends: Vec<(HostId, rpc::coordinator_message::Kind)>,
     rollouts: BTreeSet<RolloutId>,
+    /// Why something of it cannot be kept at all.
+    unkept: Option<String>,
 }
 
 impl Changes {
@@ -155,21 +158,24 @@ impl Changes {
             (Ok(key), Ok(value)) => {
                 self.writes.insert(key, Some(value));
             }
-            // Keys are made of checked names and records are plain data; neither can fail.
-            (Err(error), _) => tracing::error!(%error, "record without a key is not kept"),
-            (_, Err(error)) => tracing::error!(%error, "record that does not encode is not kept"),
+            // Keys are made of checked names and records are plain data. Should one fail all the same, nothing may follow from what
+            // is not on disk.
+            (Err(error), _) => self.unkept = Some(error.to_string()),
+            (_, Err(error)) => self.unkept = Some(error.to_string()),
         }
     }
 
     fn put_audit(&mut self, record: &rpc::AuditRecord) {
-        if let Ok(key) = persist::audit_key(record.seq) {
-            self.audit.push(Write::Put(key, record.encode_to_vec()));
+        match persist::audit_key(record.seq) {
+            Ok(key) => self.audit.push(Write::Put(key, record.encode_to_vec())),
+            Err(error) => self.unkept = Some(error.to_string()),
         }
     }
 
     fn delete(&mut self, key: Result<Key, crate::store::StoreError>) {
-        if let Ok(key) = key {
-            self.writes.insert(key, None);
+        match key {
+            Ok(key) => drop(self.writes.insert(key, None)),
+            Err(error) => self.unkept = Some(error.to_string()),
         }
     }
 }
@@ -203,6 +209,11 @@ impl Fleet {
     /// How many keys the pending changes touch.
     pub fn pending(&self) -> usize {
         self.changes.len()
+    }
+
+    /// Why what has changed cannot be kept; whoever asks must stop.
+    pub fn unkept(&self) -> Option<&str> {
+        self.changes.unkept.as_deref()
     }
 
     /// Takes what must be committed now. What was asked for comes before all that it changed, and heads of rollouts come

@@ -176,6 +176,9 @@ impl Fleet {
                 disk_free: host.record.facts.as_ref().map(|facts| facts.disk_free_bytes),
                 past: host.past(app),
                 offered: offered(host),
+                full: host.is_full(app),
+                features: host.record.features.clone(),
+                agent_version: host.record.agent_version.clone(),
             }
         });
         let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|rollout| !rollout.ended());

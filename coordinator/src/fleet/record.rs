@@ -1,6 +1,6 @@
 //! What is kept of each thing, as JSON in the state store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
@@ -38,6 +38,9 @@ pub struct HostRecord {
     pub agent_version: String,
     /// What it is.
     pub facts: Option<Facts>,
+    /// What it can do, as words; none from an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<BTreeSet<String>>,
     /// Why this coordinator does not lead it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,

@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
-use windlass_proto::phase::AppStatus;
+use windlass_proto::phase::{AppStatus, Fault};
+use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 use windlass_proto::time::Timestamp;
 use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout, Start};
@@ -195,7 +196,16 @@ impl Fleet {
                     Ok(grant) => grant,
                     Err(declined) => return Some(*declined),
                 };
-                let order_json = serde_json::to_string(&order).unwrap_or_default();
+                let order_json = match serde_json::to_string(&order) {
+                    Ok(json) => json,
+                    Err(error) => {
+                        let reason = format!("the coordinator cannot write the order down: {error}");
+                        let (op, app) = (Some(op), Some(release.app));
+                        let refused = OrderRefused { op, app, fault: Fault::Agent, reason, not_yet: false };
+                        return Some(Event::HostRefused { host, refused: Box::new(refused) });
+                    }
+                };
+                let needs = self.bundle(&release.digest).map(|bundle| bundle.spec.needs().word().to_owned());
                 let mark = self.lead_on(true);
                 self.tell(&host, op, |op_id, epoch| {
                     Message::Assign(rpc::Assign {
@@ -207,6 +217,7 @@ impl Fleet {
                         rollback,
                         mark,
                         grant,
+                        needs: needs.into_iter().collect(),
                     })
                 });
             }

@@ -1,5 +1,7 @@
 //! The fleet without sockets: what is on disk is always what is in memory, and history leads where it should.
 
+mod room;
+
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
@@ -68,6 +70,7 @@ impl World {
             agent_version: "1".into(),
             address: "127.0.0.1".into(),
             facts: None,
+            features: None,
             apps: apps.unwrap_or_default(),
             authors: None,
         };
@@ -162,7 +165,7 @@ impl World {
                 };
                 let status = self.status(&host, &id, part.op.clone(), &to, phase);
                 self.fleet.now = self.fleet.now.after(Span(100));
-                assert!(self.fleet.report(&host, 1, status));
+                assert!(self.fleet.report(&host, 1, status).unwrap());
             }
             self.fleet.now = self.fleet.now.after(Span::secs(1));
             for host in self.hosts.clone() {
@@ -339,34 +342,8 @@ async fn a_hosts_word_alone_opens_no_bundle() {
     world.fleet.may_fetch(&host, &own.digest).unwrap();
     let op = "op".parse().unwrap();
     let status = world.status(&host, &"r-1".parse().unwrap(), op, &secret, Phase::Confirmed);
-    assert!(world.fleet.report(&host, 1, status));
+    assert!(world.fleet.report(&host, 1, status).unwrap());
     assert_eq!(world.fleet.may_fetch(&host, &secret.digest).unwrap_err().kind, ErrorKind::NotAllowed);
-    world.settle().await;
-}
-
-#[tokio::test]
-async fn what_does_not_fit_a_row_is_refused_or_cut() {
-    let mut world = World::new(1).await;
-    let release = world.push("1");
-    let mut record = world.fleet.bundles[&release.digest].clone();
-    record.release.version = "2".parse().unwrap();
-    record.release.digest = Digest::of(b"2");
-    record.spec.runtime =
-        serde_json::from_value(serde_json::json!({"kind": "process", "command": ["x".repeat(2 << 20)]}))
-            .unwrap();
-    assert_eq!(world.fleet.add_bundle(record).unwrap_err().kind, ErrorKind::TooMuch);
-    let spec_json = format!("{SPEC}{}", " ".repeat(2 << 20));
-    let order = OrderText { spec_json, ..World::order("1", false) };
-    assert_eq!(world.fleet.plan(&order).unwrap_err().kind, ErrorKind::TooMuch);
-    let host = world.hosts[0].clone();
-    for n in 0..super::APPS + 5 {
-        let app = ReleaseRef { app: format!("app-{n}").parse().unwrap(), ..release.clone() };
-        let mut status =
-            world.status(&host, &"r-1".parse().unwrap(), "op".parse().unwrap(), &app, Phase::Idle);
-        status.attested.exe = "x".repeat(if n == 0 { 2 << 20 } else { 1 });
-        assert!(world.fleet.report(&host, 1, status));
-    }
-    assert_eq!(world.fleet.hosts[&host].statuses.len(), super::APPS);
     world.settle().await;
 }
 

@@ -75,6 +75,10 @@ struct Inner {
     /// Phases in which nothing moves on.
     stuck_in: Vec<Phase>,
     confirms: u64,
+    /// What the host says that it can do.
+    features: Vec<String>,
+    /// What it refuses orders with.
+    refuses: Option<rpc::Refused>,
 }
 
 /// A host; lives until dropped.
@@ -117,6 +121,16 @@ impl Agent {
         self.inner.lock().unwrap().stuck_in = phases.to_vec();
     }
 
+    /// From the next session on.
+    pub fn can(&self, features: &[&str]) {
+        self.inner.lock().unwrap().features = features.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    pub fn refuses(&self, fault: Fault, reason: &str) {
+        let refused = rpc::Refused { fault: fault.into(), reason: reason.into(), ..Default::default() };
+        self.inner.lock().unwrap().refuses = Some(refused);
+    }
+
     pub fn status(&self, app: &str) -> Option<rpc::AppStatus> {
         self.inner.lock().unwrap().statuses.get(app).cloned()
     }
@@ -144,6 +158,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             obeyed: None,
             apps: inner.statuses.values().cloned().collect(),
             authors: None,
+            features: inner.features.clone(),
         }
     };
     let say = async |kind| up.send(rpc::AgentMessage { kind: Some(kind) }).await;
@@ -166,6 +181,15 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             }
             message = down.message() => {
                 let Ok(Some(rpc::CoordinatorMessage { kind: Some(kind) })) = message else { return };
+                if let coordinator_message::Kind::Assign(assign) = &kind {
+                    let refused = inner.lock().unwrap().refuses.clone();
+                    if let Some(refused) = refused {
+                        let refused = rpc::Refused { op_id: assign.op_id.clone(), ..refused };
+                        if say(agent_message::Kind::Refused(refused)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 let (statuses, redial) = inner.lock().unwrap().obey(kind);
                 for status in statuses {
                     if say(agent_message::Kind::Status(status)).await.is_err() {
@@ -191,6 +215,7 @@ impl Inner {
                 (vec![], false)
             }
             Kind::Lease(_) | Kind::ReleaseQuarantine(_) | Kind::ReadLog(_) => (vec![], false),
+            Kind::Assign(_) if self.refuses.is_some() => (vec![], false),
             Kind::Assign(assign) => {
                 let release = assign.release.unwrap();
                 let app = release.app.clone();

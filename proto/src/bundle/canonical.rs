@@ -110,8 +110,11 @@ pub enum ManifestError {
 impl Manifest {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        // Writing plain structs, string-keyed maps and numbers to memory cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        #[expect(
+            clippy::expect_used,
+            reason = "writing plain structs, string-keyed maps and numbers to memory cannot fail"
+        )]
+        serde_json::to_vec(self).expect("plain data encodes")
     }
 
     /// Reads canonical bytes and checks every rule. What it returns is well-formed, not trusted.

@@ -266,8 +266,11 @@ impl<S: Statement> Signed<S> {
             payload: STANDARD.encode(&self.payload),
             signatures: self.signatures.iter().map(signature).collect(),
         };
-        // Writing plain structs to memory cannot fail.
-        serde_json::to_vec(&wire).unwrap_or_default()
+        #[expect(
+            clippy::expect_used,
+            reason = "writing plain structs, string-keyed maps and numbers to memory cannot fail"
+        )]
+        serde_json::to_vec(&wire).expect("plain data encodes")
     }
 
     pub(super) const fn from_parts(payload: Vec<u8>, signatures: Vec<Signature>) -> Self {

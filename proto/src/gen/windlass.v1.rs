@@ -425,7 +425,7 @@ pub struct EnrollResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 5")]
+    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 5, 6")]
     pub kind: ::core::option::Option<agent_message::Kind>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -440,7 +440,26 @@ pub mod agent_message {
         Status(super::AppStatus),
         #[prost(message, tag = "5")]
         Log(super::AppLog),
+        #[prost(message, tag = "6")]
+        Refused(super::Refused),
     }
+}
+/// An order that this host does not do. Whatever is not done is said so, at once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refused {
+    /// The order's operation, as the order had it; empty where the order has none.
+    #[prost(string, tag = "1")]
+    pub op_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Fault", tag = "2")]
+    pub fault: i32,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// The app, where the order named one.
+    #[prost(string, tag = "4")]
+    pub app: ::prost::alloc::string::String,
+    /// The same order may be done later: nothing has failed yet.
+    #[prost(bool, tag = "5")]
+    pub not_yet: bool,
 }
 /// First message of a session.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -466,6 +485,9 @@ pub struct Hello {
     pub obeyed: ::core::option::Option<Fence>,
     #[prost(message, optional, tag = "9")]
     pub authors: ::core::option::Option<Authors>,
+    /// What this host can do, as words (windlass_proto::feature); empty from an agent that does not say.
+    #[prost(string, repeated, tag = "10")]
+    pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -562,6 +584,9 @@ pub struct Assign {
     /// Signed grant that allows the release where its counter is below the highest seen; empty: none is needed, or none there.
     #[prost(bytes = "vec", tag = "8")]
     pub grant: ::prost::alloc::vec::Vec<u8>,
+    /// Features that the release needs; a host that lacks one refuses.
+    #[prost(string, repeated, tag = "9")]
+    pub needs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Leave to take the host out of service, for so long.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -102,7 +102,9 @@ impl SystemdRuntime {
             stop: &launch.spec.stop,
             cpu_quota: limits.cpu_quota,
         };
-        keep(&launch.run.order(), &serde_json::to_vec_pretty(&order).unwrap_or_default(), 0o600)?;
+        let content = serde_json::to_vec_pretty(&order)
+            .map_err(|error| file::at("write", &launch.run.order())(error.into()))?;
+        keep(&launch.run.order(), &content, 0o600)?;
         keep(&launch.run.environment(), unit::environment(&order.env).as_bytes(), 0o600)?;
         let name = name(&launch.release.app);
         let Unit { file, more } = match own {

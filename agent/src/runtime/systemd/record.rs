@@ -63,8 +63,7 @@ pub fn started(run: &RunDir, unit: &str, seen: &Seen) -> Result<Started, RecordE
         log: None,
         at: seen.at,
     };
-    let content = serde_json::to_vec_pretty(&started).unwrap_or_default();
-    file::replace(&run.started(), &content, 0o640)?;
+    file::replace_json(&run.started(), &started, 0o640)?;
     Ok(started)
 }
 
@@ -97,7 +96,7 @@ pub async fn ended(run: &RunDir, started: &Started, held: Option<&Hold>, within:
     };
     let exited = exited(started.mark.clone(), &end?);
     // With a full disk it is told all the same, only not kept.
-    let _ = file::replace(&run.exited(), &serde_json::to_vec(&exited).unwrap_or_default(), 0o640);
+    let _ = file::replace_json(&run.exited(), &exited, 0o640);
     Some(exited)
 }
 

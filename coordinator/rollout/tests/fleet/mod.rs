@@ -65,6 +65,9 @@ pub(crate) fn fleet(hosts: usize) -> Fleet {
         disk_free: Some(10 << 30),
         past: Some(Past { seen: 1, confirmed: vec![release(1).digest] }),
         offered: Arc::default(),
+        full: false,
+        features: None,
+        agent_version: "0.1.0".into(),
     };
     Fleet { hosts: (1..=hosts).map(host).collect(), open: vec![], poisoned: vec![] }
 }

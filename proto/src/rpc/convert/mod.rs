@@ -1,6 +1,7 @@
 //! Wire types ↔ domain types. To the wire nothing can fail; from it every field is checked, and the error names it.
 
 mod fence;
+mod refused;
 mod release;
 mod status;
 mod words;
