@@ -61,6 +61,9 @@ fn plan(host: &State, state: HostState, kind: Kind, rollback: bool, offered: &[P
         attested: host.current.is_some(),
         held: vec![],
         disk_free: None,
+        full: false,
+        features: None,
+        agent_version: String::new(),
         past: Some(host.past()),
         offered: Arc::from(offered),
     };
@@ -191,6 +194,9 @@ fn picture_of(plan: &Plan) -> FleetHost {
         attested: false,
         held: vec![],
         disk_free: None,
+        full: false,
+        features: None,
+        agent_version: String::new(),
         past: Some(Past::default()),
         offered: Arc::default(),
     }

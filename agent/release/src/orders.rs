@@ -37,7 +37,8 @@ impl Machine {
         let leave = match counter::may_follow(self.state.counter, assign.to.counter) {
             Ok(()) => {
                 let past = self.state.past();
-                past.may_take(&assign.to, assign.rollback, assign.grant.as_deref()).map_err(|it| it.to_string())
+                past.may_take(&assign.to, assign.rollback, assign.grant.as_deref())
+                    .map_err(|it| it.to_string())
             }
             Err(far) => Err(format!("{} is refused: {far}", assign.to)),
         };

@@ -264,7 +264,7 @@ impl BundleService for Bundles {
         &self,
         request: Request<rpc::GetBundleRequest>,
     ) -> Result<Response<rpc::GrantTerms>, Status> {
-        let release = self.find(request.into_inner()).await?.release;
+        let release = self.find(request.into_inner()).await?.0.release;
         let terms = self.0.driver.ask(move |fleet| fleet.grant_terms(&release, None));
         Ok(Response::new(terms.await?))
     }
