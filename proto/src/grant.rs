@@ -77,7 +77,7 @@ impl Grant {
         if seen > self.up_to {
             return Some(Flaw::SeenLater { up_to: self.up_to, seen });
         }
-        (at >= self.until).then(|| Flaw::Over { ago: at.since(self.until) })
+        (at >= self.until).then(|| Flaw::Over { ago: Span(at.since(self.until).0 / 1000 * 1000) })
     }
 }
 
@@ -169,9 +169,9 @@ pub enum Flaw {
         seen: u64,
     },
     /// Its time has passed.
-    #[error("the grant ended {ago} ago")]
+    #[error("the grant ended {ago} ago, by this host's clock")]
     Over {
-        /// How long ago.
+        /// How long ago, in whole seconds.
         ago: Span,
     },
 }
@@ -277,7 +277,7 @@ mod tests {
             (Some(flawed(&|g| g.digest = release(1).digest)), Some(Flaw::Release(release(1).digest))),
             (Some(flawed(&|g| g.up_to = 2)), Some(Flaw::SeenLater { up_to: 2, seen: 3 })),
             (Some(flawed(&|g| g.until = NOW)), Some(Flaw::Over { ago: Span(0) })),
-            (Some(flawed(&|g| g.until = Timestamp(0))), Some(Flaw::Over { ago: Span(1_000_000) })),
+            (Some(flawed(&|g| g.until = Timestamp(1))), Some(Flaw::Over { ago: Span::secs(999) })),
         ];
         for (presented, flaw) in grants {
             for confirmed in [vec![], vec![release(1).digest], vec![release(3).digest, release(2).digest]] {

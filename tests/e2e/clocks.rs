@@ -9,13 +9,13 @@ use windlass_tests::http::free_port;
 use windlass_tests::needs;
 
 /// Debian's libfaketime, by architecture.
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let all = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     all.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file())
 }
 
 /// A wall clock that says what its file says; the clocks that deadlines run on are left alone.
-fn faked(file: &std::path::Path, library: &std::path::Path) -> Ways {
+pub(crate) fn faked(file: &std::path::Path, library: &std::path::Path) -> Ways {
     std::fs::write(file, "+0\n").unwrap();
     let variables = [
         ("LD_PRELOAD", library.to_str().unwrap()),

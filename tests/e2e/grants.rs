@@ -10,8 +10,11 @@ use windlass_tests::agent::{Agent, Ways};
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::free_port;
+use windlass_tests::needs;
 use windlass_tests::operator::Operator;
 use windlass_tests::wait::until;
+
+use crate::clocks::{faked, library};
 
 const ROLLBACK: &[&str] = &["rollback", "rb", "--yes"];
 
@@ -131,6 +134,30 @@ fn a_grant_ends() {
     assert!(message.contains("the grant that is stored is over, or nearly"), "{message}");
     fleet.windlass(ROLLBACK).expect(7).says("over, or nearly");
     fleet.serves(app.port, "1.2.0");
+}
+
+/// The host has the last word, whatever plan foresaw: by the clock of this one the grant is over, and nobody is touched.
+#[test]
+fn a_host_refuses_a_grant_that_is_over_by_its_own_clock() {
+    if !needs::programs(&[("faketime", "faketime")]) {
+        return;
+    }
+    let library = library().expect("faketime's library is where Debian puts it");
+    let dir = tempfile::tempdir().unwrap();
+    let clock = dir.path().join("clock");
+    let (fleet, app) = one_that_missed_a_release(2);
+    let mut agent = Agent::take(&fleet, 2, faked(&clock, &library));
+    agent.program.kill();
+    std::fs::write(&clock, "+3h\n").unwrap();
+    let before = agent.sessions_so_far();
+    agent.program.restart();
+    agent.sessions(before);
+    fleet.windlass(&["bundle", "grant", "rb", "1.1.0", "--until", "2h"]).expect(0);
+    let (_elsewhere, _author) = without_author_key(&fleet);
+    fleet.windlass(ROLLBACK).expect(3).says("the grant ended 1h").says("by this host's clock");
+    fleet.serves(app.port, "1.2.0");
+    let why = fleet.json(&["why", "host-2"]);
+    assert_eq!(why["fault"], "policy", "{why}");
 }
 
 /// Hosts remember the three releases that were confirmed before; what is older is fetched again, and not without a word of
