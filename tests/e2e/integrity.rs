@@ -27,7 +27,7 @@ fn a_release_that_arrives_damaged_everywhere_has_not_succeeded() {
     let file = app.dir().join("web.wlb");
     let (dir, out) = (app.dir().to_str().unwrap(), file.to_str().unwrap());
     fleet.windlass(&["bundle", "build", dir, "--version", "1.1", "--counter", "2", "--out", out]).expect(0);
-    fleet.windlass(&["bundle", "push", out]).expect(0);
+    let digest = fleet.windlass(&["bundle", "push", out]).expect(0).stdout;
     let new: Vec<PathBuf> =
         chunks(&coordinator).into_iter().filter(|chunk| !before.contains(chunk)).collect();
     assert!(!new.is_empty());
@@ -36,7 +36,8 @@ fn a_release_that_arrives_damaged_everywhere_has_not_succeeded() {
         std::fs::copy(&before[0], chunk).unwrap();
     }
 
-    let ended = fleet.windlass(&["deploy", "-f", spec.to_str().unwrap(), "--bundle", out]).expect(3);
+    let ended =
+        fleet.windlass(&["deploy", "-f", spec.to_str().unwrap(), "--bundle", digest.trim()]).expect(3);
     ended.says("is damaged where it came from");
     fleet.serves(app.port, "1.0");
     let rollout = fleet.newest_rollout().unwrap();
