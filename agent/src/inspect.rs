@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::{Fence, Obeyed};
 use windlass_proto::id::AppName;
+use windlass_proto::shown;
 
 use crate::held;
 use crate::journal::Latest;
@@ -182,6 +183,6 @@ fn obeyed(app: &AppInspection) -> Option<Fence> {
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{content}");
+    // Reasons quote applications, and root reads them. Writing to a string cannot fail.
+    let _ = writeln!(text, "{}", shown::line(&content.to_string()));
 }

@@ -1,15 +1,19 @@
 //! The coordinator as the CLI sees it: one channel, three services, errors with a way out.
+//!
+//! This is the border that all texts from elsewhere cross: where people are to read them, nothing in them acts on their terminal
+//! ([`windlass_proto::shown`]). Where programs are, they stay as they are; JSON has escapes of its own.
 
 use std::path::Path;
 use std::time::Duration;
 
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 use windlass_proto::limits;
 use windlass_proto::rpc::ErrorKind;
 use windlass_proto::rpc::bundle_service_client::BundleServiceClient;
 use windlass_proto::rpc::fleet_service_client::FleetServiceClient;
 use windlass_proto::rpc::rollout_service_client::RolloutServiceClient;
+use windlass_proto::shown::Texts;
 use windlass_proto::tls::{self, ConnectError, Credentials};
 
 use crate::config::{Config, Context};
@@ -34,6 +38,14 @@ pub struct Client {
     pub fleet: FleetServiceClient<Channel>,
     context: String,
     address: String,
+    readers: Readers,
+}
+
+/// Who reads what is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    People,
+    Programs,
 }
 
 impl Client {
@@ -73,7 +85,31 @@ impl Client {
             fleet: FleetServiceClient::new(channel).max_decoding_message_size(ANSWER),
             context: name.to_owned(),
             address,
+            readers: Readers::People,
         })
+    }
+
+    /// The same for a program that reads: texts are as they came.
+    #[must_use]
+    pub fn for_programs(self) -> Self {
+        Self { readers: Readers::Programs, ..self }
+    }
+
+    /// What was answered, for those who read it.
+    pub fn received<T: Texts>(&self, answer: Response<T>) -> T {
+        self.passed(answer.into_inner())
+    }
+
+    /// The next message of a stream, for those who read it.
+    pub async fn next<T: Texts>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        Ok(stream.message().await?.map(|message| self.passed(message)))
+    }
+
+    fn passed<T: Texts>(&self, message: T) -> T {
+        match self.readers {
+            Readers::People => message.for_eyes(),
+            Readers::Programs => message,
+        }
     }
 
     /// Where the coordinator is.
@@ -87,13 +123,30 @@ impl Client {
     }
 
     /// Makes one call, with a deadline; `subject` says what was attempted.
-    pub async fn ask<T>(
+    pub async fn ask<T: Texts>(
         &self,
         subject: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T> {
+        Ok(self.received(self.answer(subject, call).await?))
+    }
+
+    /// Opens a stream, whose messages [`Client::next`] gives.
+    pub async fn open<T>(
+        &self,
+        subject: &str,
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Streaming<T>> {
+        Ok(self.answer(subject, call).await?.into_inner())
+    }
+
+    async fn answer<T>(
+        &self,
+        subject: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(status)) => Err(self.failure(subject, &status)),
             Err(_) => {
                 let late = format!("no answer from {} within {} s", self.address, CALL_TIMEOUT.as_secs());

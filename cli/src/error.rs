@@ -5,6 +5,7 @@ use std::fmt;
 
 use tonic::Status;
 use windlass_proto::rpc::ErrorKind;
+use windlass_proto::shown;
 
 use crate::exit::Exit;
 
@@ -168,7 +169,8 @@ const fn exit_of(kind: ErrorKind) -> Exit {
 
 /// Lines after the first are set under it.
 fn indent(text: &str, by: usize) -> String {
-    text.trim_end().replace('\n', &format!("\n{:by$}", ""))
+    // It may quote anybody; what is on further lines is indented, and so no line of ours.
+    shown::page(text.trim_end()).replace('\n', &format!("\n{:by$}", ""))
 }
 
 impl fmt::Display for ExpectedError {

@@ -34,7 +34,8 @@ impl Invocation {
     pub async fn connect(&self) -> Result<Client> {
         let config = self.config()?;
         let (name, context) = config.select(self.context.as_deref())?;
-        Client::connect(&config, name, context).await
+        let client = Client::connect(&config, name, context).await?;
+        Ok(if self.out.format.is_structured() { client.for_programs() } else { client })
     }
 }
 

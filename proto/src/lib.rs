@@ -10,6 +10,7 @@
 //!   host has seen.
 //! * [`feature`]: what a host can do. [`refused`]: what it does not.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
+//! * [`shown`]: texts from elsewhere, for a person's eyes.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
 //! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`].
@@ -29,6 +30,7 @@ pub mod refused;
 pub mod release;
 #[cfg(feature = "rpc")]
 pub mod rpc;
+pub mod shown;
 pub mod spec;
 pub mod time;
 #[cfg(feature = "tls")]

@@ -2,10 +2,13 @@
 //!
 //! `WINDLASS_REGENERATE=1 cargo test -p windlass-proto --features rpc --test gen` writes it anew. No protoc is needed.
 
+mod texts;
+
 use std::path::Path;
 
 use prost::Message as _;
 
+const CODE: [&str; 2] = ["windlass.v1.rs", "texts.rs"];
 const FILES: [&str; 5] = ["types", "agent", "bundle", "rollout", "fleet"];
 
 #[test]
@@ -22,19 +25,23 @@ fn generated_code_is_current() {
         .out_dir(out.path())
         .compile_fds(descriptors.clone())
         .expect("code generation");
+    std::fs::write(out.path().join("texts.rs"), texts::code(&descriptors)).expect("code for texts");
     let committed = root.join("src/gen");
     if std::env::var_os("WINDLASS_REGENERATE").is_some() {
         std::fs::create_dir_all(&committed).expect("src/gen");
-        std::fs::copy(out.path().join("windlass.v1.rs"), committed.join("windlass.v1.rs"))
-            .expect("write code");
+        for code in CODE {
+            std::fs::copy(out.path().join(code), committed.join(code)).expect("write code");
+        }
         std::fs::write(committed.join("descriptors.bin"), descriptors.encode_to_vec())
             .expect("write descriptors");
         return;
     }
     let hint = "run WINDLASS_REGENERATE=1 cargo test -p windlass-proto --features rpc --test gen";
-    let fresh = std::fs::read_to_string(out.path().join("windlass.v1.rs")).expect("fresh code");
-    let stored = std::fs::read_to_string(committed.join("windlass.v1.rs")).expect("committed code");
-    assert!(fresh == stored, "src/gen/windlass.v1.rs is stale: {hint}");
+    for code in CODE {
+        let fresh = std::fs::read_to_string(out.path().join(code)).expect("fresh code");
+        let stored = std::fs::read_to_string(committed.join(code)).expect("committed code");
+        assert!(fresh == stored, "src/gen/{code} is stale: {hint}");
+    }
     let stored = std::fs::read(committed.join("descriptors.bin")).expect("committed descriptors");
     assert!(descriptors.encode_to_vec() == stored, "src/gen/descriptors.bin is stale: {hint}");
 }

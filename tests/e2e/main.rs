@@ -22,5 +22,6 @@ mod logs;
 mod prometheus;
 mod refusals;
 mod rollouts;
+mod terminals;
 mod traffic;
 mod trust;

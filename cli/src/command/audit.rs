@@ -66,7 +66,8 @@ async fn check(invocation: &Invocation, client: &Client, known: Option<Head>) ->
     let mut head = Head::default();
     let mut is_known = known.is_none_or(|known| known == head);
     let mut broken = None;
-    read(client, AuditRequest::default(), |record| {
+    // The chain is of what was written, to the byte.
+    read(&client.clone().for_programs(), AuditRequest::default(), |record| {
         if broken.is_none() {
             broken = head.follow(&record).err();
         }
@@ -99,9 +100,10 @@ async fn check(invocation: &Invocation, client: &Client, known: Option<Head>) ->
 
 /// Reads records one after the other.
 async fn read(client: &Client, request: AuditRequest, mut each: impl FnMut(AuditRecord)) -> Result<()> {
-    let failure = |status| client.failure(SUBJECT, &status);
-    let mut stream = client.fleet.clone().audit(request).await.map_err(failure)?.into_inner();
-    while let Some(record) = stream.message().await.map_err(failure)? {
+    let mut stream = client.open(SUBJECT, client.fleet.clone().audit(request)).await?;
+    while let Some(record) =
+        client.next(&mut stream).await.map_err(|status| client.failure(SUBJECT, &status))?
+    {
         each(record);
     }
     Ok(())

@@ -136,7 +136,7 @@ async fn show(invocation: &Invocation, name: Option<String>) -> Result {
     // The file's content is worth showing when the coordinator is away, too.
     let client = Client::connect(&config, name, context).await;
     let caller = match &client {
-        Ok(client) => client.fleet.clone().info(InfoRequest {}).await.ok().map(|r| r.into_inner()),
+        Ok(client) => client.fleet.clone().info(InfoRequest {}).await.ok().map(|info| client.received(info)),
         Err(_) => None,
     };
     let path = |p: &std::path::Path| config.resolve(p).display().to_string();

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 use windlass_proto::rpc::{Check, OrderRequest, Plan, Rollout};
+use windlass_proto::shown::Texts as _;
 
 use super::bundle::author;
 use super::bundle::grant::{self, Own};
@@ -44,15 +45,15 @@ pub async fn start(
     let granting = match own {
         Some(Own::Enough(draft, keys)) => {
             sign_first(&mut planned, &draft);
-            plan::say_checks(out, &planned, doing)?;
+            plan::say_checks(out, &planned.clone().for_eyes(), doing)?;
             Some((draft, keys))
         }
         Some(Own::Lacking(lacks)) => {
-            plan::say_checks(out, &planned, doing).map_err(|error| with_lacking(error, &planned, lacks))?;
+            plan::say_checks(out, &planned.clone().for_eyes(), doing).map_err(|error| with_lacking(error, &planned, lacks))?;
             None
         }
         None => {
-            plan::say_checks(out, &planned, doing)?;
+            plan::say_checks(out, &planned.clone().for_eyes(), doing)?;
             None
         }
     };
@@ -180,7 +181,7 @@ async fn order_start(client: &Client, request: &OrderRequest, doing: &str) -> Re
         let answer =
             tokio::time::timeout(std::time::Duration::from_secs(30), rollouts.start(request.clone())).await;
         let status = match answer {
-            Ok(Ok(rollout)) => return Ok(rollout.into_inner()),
+            Ok(Ok(rollout)) => return Ok(client.received(rollout)),
             Ok(Err(status)) => status,
             Err(_) => tonic::Status::deadline_exceeded("no answer within 30 s"),
         };

@@ -32,33 +32,30 @@ pub async fn run(invocation: &Invocation, args: Events) -> Result {
         };
         let mut fleet = client.fleet.clone();
         let answer = tokio::select! {
-            answer = fleet.events(request) => answer,
+            answer = fleet.events(request) => answer.map(tonic::Response::into_inner),
             () = interrupt.first() => return Ok(Exit::Interrupted),
         };
         let status = match answer {
             Err(status) => status,
-            Ok(response) => {
-                let mut stream = response.into_inner();
-                loop {
-                    let next = tokio::select! {
-                        next = stream.message() => next,
-                        () = interrupt.first() => return Ok(Exit::Interrupted),
-                    };
-                    match next {
-                        Ok(Some(event)) => {
-                            retry.reset();
-                            after = event.seq;
-                            if !args.follow && matches!(out.format, Format::Json | Format::Yaml) {
-                                past.push(event);
-                            } else {
-                                show(invocation, &event)?;
-                            }
+            Ok(mut stream) => loop {
+                let next = tokio::select! {
+                    next = client.next(&mut stream) => next,
+                    () = interrupt.first() => return Ok(Exit::Interrupted),
+                };
+                match next {
+                    Ok(Some(event)) => {
+                        retry.reset();
+                        after = event.seq;
+                        if !args.follow && matches!(out.format, Format::Json | Format::Yaml) {
+                            past.push(event);
+                        } else {
+                            show(invocation, &event)?;
                         }
-                        Ok(None) => break tonic::Status::unavailable("the coordinator ended the stream"),
-                        Err(status) => break status,
                     }
+                    Ok(None) => break tonic::Status::unavailable("the coordinator ended the stream"),
+                    Err(status) => break status,
                 }
-            }
+            },
         };
         if !args.follow {
             if status.message() != "the coordinator ended the stream" {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use windlass_proto::rpc::{HostLog, LogsRequest};
+use windlass_proto::shown::line;
 
 use crate::args::Logs;
 use crate::error::{ExpectedError, Result};
@@ -15,11 +16,13 @@ pub async fn run(invocation: &Invocation, args: Logs) -> Result {
     let client = invocation.connect().await?;
     let subject = format!("cannot read the logs of {}", args.app);
     let request = LogsRequest { app: args.app.clone(), hosts: args.host, lines: args.lines };
-    let mut stream = client.ask(&subject, client.fleet.clone().logs(request)).await?;
+    let mut stream = client.open(&subject, client.fleet.clone().logs(request)).await?;
     let mut heard = Vec::new();
-    while let Some(log) = stream.message().await.map_err(|status| client.failure(&subject, &status))? {
+    while let Some(log) =
+        client.next(&mut stream).await.map_err(|status| client.failure(&subject, &status))?
+    {
         if !log.problem.is_empty() {
-            out.warn(&format!("{}: {}", log.host, log.problem));
+            out.warn(&format!("{}: {}", log.host, line(&log.problem)));
         }
         match out.format {
             Format::Json | Format::Yaml => {}

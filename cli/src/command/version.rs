@@ -21,7 +21,7 @@ pub async fn run(invocation: &Invocation, args: Version) -> Result {
             Ok(client) => {
                 let response = client.fleet.clone().info(InfoRequest {}).await;
                 match response {
-                    Ok(response) => info = Some(response.into_inner()),
+                    Ok(response) => info = Some(client.received(response)),
                     Err(status) => away = Some(client.failure("cannot ask the coordinator", &status)),
                 }
             }

@@ -265,7 +265,7 @@ impl Told<'_> {
         let mut last = String::new();
         let caught = until(SOON, async || {
             let rollout = client.rollouts.get(RolloutRequest { id: id.clone(), ..Default::default() }).await;
-            let rollout = rollout.ok()?.into_inner();
+            let rollout = client.received(rollout.ok()?);
             let phases: Vec<Phase> = rollout
                 .batches
                 .get(1)?
@@ -306,7 +306,7 @@ impl Told<'_> {
         let request = RolloutRequest { id: id.to_owned(), ..Default::default() };
         let answer = client.rollouts.get(request).await;
         answer
-            .map(|r| r.into_inner())
+            .map(|rollout| client.received(rollout))
             .map_err(|status| client.failure(&format!("cannot show rollout {id}"), &status))
     }
 }

@@ -45,7 +45,8 @@ pub(super) async fn start(
     let failed = |what: &str| format!("cannot {what} for {}", host.name);
     let request = CreateTokenRequest { labels: labels(&host.name), host: host.name.clone(), ttl_seconds: 0 };
     let token = client.fleet.create_token(request).await;
-    let token = token.map_err(|status| client.failure(&failed("create a join token"), &status))?.into_inner();
+    let token = token.map_err(|status| client.failure(&failed("create a join token"), &status))?;
+    let token = client.received(token);
     let config = AgentConfig {
         name: &host.name,
         address: &host.address,

@@ -26,7 +26,7 @@ pub async fn look(place: &Place) -> Result<FleetStatus> {
     if coordinator_runs && let Ok(mut client) = connect(place).await {
         // A coordinator that is just starting or ending has nothing to say; its process is shown all the same.
         if let Ok(list) = client.fleet.list_hosts(ListHostsRequest::default()).await {
-            hosts = list.into_inner().hosts;
+            hosts = client.received(list).hosts;
         }
     }
     Ok(FleetStatus { record, coordinator_runs, hosts })

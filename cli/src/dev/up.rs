@@ -92,7 +92,7 @@ async fn await_ready(record: &FleetRecord, client: &mut Client, since: i64) -> R
     let mut waiting: Vec<&HostRecord> = record.hosts.iter().collect();
     let ready = until(READY, async || {
         let hosts = match client.fleet.list_hosts(ListHostsRequest::default()).await {
-            Ok(hosts) => hosts.into_inner().hosts,
+            Ok(hosts) => client.received(hosts).hosts,
             // The coordinator is starting; the deadline bounds this.
             Err(_) => return None,
         };

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
+use windlass_proto::shown;
 
 use super::style::{GOOD, WARN, paint};
 use crate::error::{ExpectedError, Result};
@@ -43,8 +44,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Writes data to stdout as it is; a reader that went away ends the program normally.
+    /// Writes data to stdout; what programs read means what it did, and acts on no terminal either. A reader that went away ends the program normally.
     pub fn data(&self, text: &str) -> Result<()> {
+        let text = if self.format.is_structured() { shown::json(text) } else { text.into() };
         let mut stdout = anstream::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         written.map_err(|error| match error.kind() {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 use windlass_proto::rpc::{ErrorKind, Rollout, RolloutRequest};
+use windlass_proto::shown::Texts as _;
 use windlass_proto::time::Span;
 
 use crate::client::Client;
@@ -95,14 +96,14 @@ async fn session(watcher: &mut Watcher<'_>, client: &Client, id: &str, retry: &m
     }
     let request = RolloutRequest { id: id.to_owned(), reason: String::new() };
     let mut stream = match client.rollouts.clone().watch(request).await {
-        Ok(response) => response.into_inner(),
+        Ok(response) => tonic::Response::into_inner(response),
         Err(status) => return Ok(End::Broken(status)),
     };
     let mut tick = tokio::time::interval(REDRAW);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            next = stream.message() => match next {
+            next = client.next(&mut stream) => match next {
                 Ok(Some(rollout)) => {
                     retry.reset();
                     watcher.take(rollout)?;
@@ -126,7 +127,10 @@ async fn session(watcher: &mut Watcher<'_>, client: &Client, id: &str, retry: &m
 struct Watcher<'a> {
     invocation: &'a Invocation,
     screen: Screen,
+    /// For people.
     last: Option<Rollout>,
+    /// The same for programs, where one reads.
+    raw: Option<Rollout>,
     away: bool,
     /// Since when the rollout waits for hosts to come back.
     waiting_since: Option<Instant>,
@@ -135,7 +139,7 @@ struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     fn new(invocation: &'a Invocation) -> Self {
         let screen = if invocation.out.is_live() { Screen::terminal() } else { Screen::none() };
-        Self { invocation, screen, last: None, away: false, waiting_since: None }
+        Self { invocation, screen, last: None, raw: None, away: false, waiting_since: None }
     }
 
     /// A state of the rollout came.
@@ -150,6 +154,8 @@ impl<'a> Watcher<'a> {
         if out.format == Format::Jsonl {
             out.line(&json::wrap("Rollout", json::rollout(&rollout)).to_string())?;
         }
+        let raw = out.format.is_structured().then(|| rollout.clone());
+        let rollout = rollout.for_eyes();
         if !self.screen.is_live() {
             for line in changes::lines(self.last.as_ref(), &rollout) {
                 out.talk(&format!("{} {} {line}", text::clock(text::now_ms()), rollout.id));
@@ -157,7 +163,7 @@ impl<'a> Watcher<'a> {
         }
         self.waiting_since =
             summary::waits_for_hosts(&rollout).then(|| self.waiting_since.unwrap_or_else(Instant::now));
-        self.last = Some(rollout);
+        (self.last, self.raw) = (Some(rollout), raw);
         self.redraw();
         Ok(())
     }
@@ -191,7 +197,10 @@ impl<'a> Watcher<'a> {
         let Some(rollout) = &self.last else { return Ok(exit) };
         let out = &self.invocation.out;
         match out.format {
-            Format::Json | Format::Yaml => out.object(&json::wrap("Rollout", json::rollout(rollout)))?,
+            Format::Json | Format::Yaml => {
+                let rollout = self.raw.as_ref().unwrap_or(rollout);
+                out.object(&json::wrap("Rollout", json::rollout(rollout)))?;
+            }
             Format::Name => out.line(&rollout.id)?,
             _ => {}
         }

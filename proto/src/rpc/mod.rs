@@ -9,6 +9,11 @@ mod generated {
     include!("../gen/windlass.v1.rs");
 }
 
+/// `shown::Texts` for all that operators are answered, by the schema, so that no text of a new field is forgotten.
+mod texts {
+    include!("../gen/texts.rs");
+}
+
 pub mod audit;
 pub mod convert;
 pub mod status;

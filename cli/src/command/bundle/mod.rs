@@ -9,9 +9,10 @@ pub mod grant;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use windlass_proto::bundle::{Envelope, Manifest};
-use windlass_proto::rpc::{BundleInfo, GetBundleRequest, ListBundlesRequest};
+use windlass_proto::rpc::{BundleInfo, ErrorKind, GetBundleRequest, ListBundlesRequest};
 
 use crate::args::Bundle;
 use crate::build;
@@ -23,6 +24,9 @@ use crate::push;
 use crate::spec::near;
 use author::{build, sign, verify};
 use file::{describe, open};
+
+/// Longest that one piece of an envelope may take.
+const PIECE: Duration = Duration::from_secs(30);
 
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, verb: Bundle) -> Result {
@@ -200,13 +204,15 @@ pub(super) async fn fetch_envelope(
     subject: &str,
     request: GetBundleRequest,
 ) -> Result<Envelope> {
-    let mut stream = client.ask(subject, client.bundles.clone().fetch_bundle_envelope(request)).await?;
+    let mut stream = client.open(subject, client.bundles.clone().fetch_bundle_envelope(request)).await?;
     let mut bytes = Vec::new();
     // Twice the largest manifest: base64 and signatures.
     let most = 2 * windlass_proto::limits::MANIFEST_BYTES;
     loop {
-        let piece = client.ask(subject, async { stream.message().await.map(tonic::Response::new) }).await?;
-        let Some(piece) = piece else { break };
+        let piece = tokio::time::timeout(PIECE, client.next(&mut stream)).await;
+        let piece =
+            piece.unwrap_or_else(|_| Err(ErrorKind::TimedOut.status("the coordinator sends no more of it")));
+        let Some(piece) = piece.map_err(|status| client.failure(subject, &status))? else { break };
         bytes.extend_from_slice(&piece.data);
         if bytes.len() > most {
             return Err(ExpectedError::failed(format!(
