@@ -1,7 +1,7 @@
 //! One app's lanes: what the machine asks for becomes tasks here, strictly one after the other where it is about what
 //! runs, and beside that where it is about fetching.
 
-mod stage;
+pub(crate) mod stage;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +14,11 @@ use tonic::transport::Channel;
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::release::ReleaseRef;
-use windlass_release::{Checks, Effect, Event, Lane, Staging, State};
+use windlass_release::{Checks, Effect, Event, Lane, Progress, Staging, State};
 
 use crate::failpoint::{self, Performed};
 use crate::hook::Stops;
+use crate::mend::{self, Mend};
 use crate::perform::{Brief, Host, Outcome, Teller, chain};
 use crate::probe::engine::{self, Sight};
 use crate::probe::{Target, Transcripts};
@@ -189,6 +190,11 @@ impl Lanes {
             keep: self.keep.clone(),
         };
         let before = self.job.take().map(|job| job.task);
+        let mend = matches!(state.progress, Progress::Reverting { .. }).then(|| Mend {
+            yard: self.yard.clone(),
+            operation: state.operation.clone(),
+            seen: state.counter,
+        });
         let (host, found, cancelled) =
             (self.yard.host.clone(), self.yard.found.clone(), stops.cancel.clone());
         let unanswered = self.performed.clone();
@@ -206,7 +212,7 @@ impl Lanes {
                 let outcome = if is_cancellable(&effect) {
                     cancelled.run_until_cancelled(host.perform(&brief, effect)).await.flatten()
                 } else {
-                    host.perform(&brief, effect).await
+                    mend::perform(&host, &brief, effect, mend.as_ref()).await
                 };
                 performed.after(name);
                 if let Some(outcome) = outcome {

@@ -26,7 +26,7 @@
 //! * [`layout`]: names of all paths. [`journal`]: the truth about what is under way. [`link`]: `confirmed` and `current`.
 //! * [`restore_links`]: `current` at boot, without an agent. [`reset_fence`]: obeying any coordinator again.
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
-//! * [`staging`]: from an order to a complete release. [`store`]: what is remembered of releases; [`retain`]: which stay; [`pin`]: which somebody wants.
+//! * [`staging`]: from an order to a complete release; [`mend`] does it again for a damaged way back. [`store`]: what is remembered of releases; [`retain`]: which stay; [`pin`]: which somebody wants.
 //! * [`failpoint`]: where tests kill the agent; nothing but in a build for them.
 //! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
@@ -60,6 +60,7 @@ pub mod journal;
 pub mod layout;
 pub mod link;
 pub mod log;
+mod mend;
 pub mod network;
 pub mod perform;
 pub mod pidfd;

@@ -84,15 +84,22 @@ fn current(host: &Host, app: &str, name: &str) -> std::fs::Metadata {
 }
 
 #[test]
-fn an_unchanged_file_is_the_same_file_in_the_next_release() {
+fn an_unchanged_file_is_neither_sent_again_nor_shared_with_who_could_write_it() {
     let fleet = fleet::new().hosts(1).up();
     let app = App::new("web", free_port(1));
     fleet.deploy(&app.version("1.0"), "1.0").expect(0);
     let before = current(&fleet.host(1), "web", "app");
-    fleet.deploy(&app.version("1.1"), "1.1").expect(0);
+    let spec = app.version("1.1");
+    fleet.deploy(&spec, "1.1").expect(0);
     let after = current(&fleet.host(1), "web", "app");
-    assert_eq!(before.ino(), after.ino(), "the executable did not change and is linked, not fetched");
+    // Applications of a development fleet are their files' owner.
+    assert_ne!(before.ino(), after.ino(), "what one release writes must not be in another");
     assert_eq!(after.mode() & 0o7777, 0o555);
+    let log = std::fs::read_to_string(fleet.dir().join("logs/host-1.log")).unwrap();
+    let staged = log.lines().rfind(|line| line.contains("release staged")).unwrap();
+    let number =
+        |name: &str| staged.split(name).nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
+    assert!(number("bytes_reused=") > 100_000 && number("bytes_fetched=") < 10_000, "{staged}");
     fleet.serves(app.port, "1.1");
 }
 

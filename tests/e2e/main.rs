@@ -22,6 +22,7 @@ mod logs;
 mod prometheus;
 mod refusals;
 mod rollouts;
+mod shared_files;
 mod terminals;
 mod traffic;
 mod trust;

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const CONNECT: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
 
 /// Stages a release; what this host could not run is no release for it, whatever the order said.
-pub(super) async fn stage(yard: Yard, order: Order, cancel: CancellationToken) -> Result<(), StageError> {
+pub(crate) async fn stage(yard: Yard, order: Order, cancel: CancellationToken) -> Result<(), StageError> {
     if let Some(reason) = yard.safe_mode {
         return Err(StageError::SafeMode(reason.to_string()));
     }

@@ -79,6 +79,20 @@ impl Beneath {
         Ok(rustix::fs::linkat(from_parent, from_name, parent, name, AtFlags::empty())?)
     }
 
+    /// Makes a file, which must not exist, of the blocks of another directory's file: shared on the disk until one of them is
+    /// written. Not every filesystem can.
+    pub fn clone_from(&self, from: &Self, from_path: &str, path: &str) -> io::Result<File> {
+        let source = from.read_file(from_path)?;
+        let file = self.create_file(path)?;
+        match rustix::fs::ioctl_ficlone(&file, &source) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                self.remove(path)?;
+                Err(error.into())
+            }
+        }
+    }
+
     /// Removes a file or link.
     pub fn remove(&self, path: &str) -> io::Result<()> {
         let (parent, name) = self.split(path)?;

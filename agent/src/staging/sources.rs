@@ -9,10 +9,29 @@ use windlass_proto::bundle::{EntryKind, EntryPath, Manifest};
 use windlass_proto::digest::Digest;
 
 use super::beneath::Beneath;
+use crate::config::HostPolicy;
+
+/// How a file that another release of the app has gets into a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// It is the same file under a second name: applications own no file of a release, and so write into none.
+    Links,
+    /// It is a file of its own. Applications may be their files' owner, or root, and what one release writes must not be in
+    /// the one to go back to.
+    Copies,
+}
+
+impl Sharing {
+    /// What a host's policy allows, for an agent that is root or not.
+    pub const fn of(policy: &HostPolicy, agent_is_root: bool) -> Self {
+        if agent_is_root && !policy.allow_root { Self::Links } else { Self::Copies }
+    }
+}
 
 /// Trees to copy and link from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sources {
+    sharing: Sharing,
     trees: Vec<Beneath>,
     paths: Vec<(usize, EntryPath)>,
     files: HashMap<(Digest, bool), usize>,
@@ -20,6 +39,16 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// None yet.
+    pub fn new(sharing: Sharing) -> Self {
+        Self { sharing, trees: Vec::new(), paths: Vec::new(), files: HashMap::new(), chunks: HashMap::new() }
+    }
+
+    /// How files get out of them.
+    pub const fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
     /// Adds a tree; those added first are preferred. A tree that cannot be opened is passed over.
     pub fn add(&mut self, tree: &Path, manifest: &Manifest) {
         let Ok(opened) = Beneath::open(tree) else { return };
@@ -51,5 +80,26 @@ impl Sources {
     pub fn path(&self, number: usize) -> (&Beneath, &str) {
         let (tree, path) = &self.paths[number];
         (&self.trees[*tree], path.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_shared_only_where_no_application_can_write_them() {
+        let policy = |allow_root| HostPolicy {
+            author_keys: vec![],
+            threshold: 1,
+            apps: vec![],
+            allow_root,
+            users: vec![],
+        };
+        assert_eq!(Sharing::of(&policy(false), true), Sharing::Links);
+        assert_eq!(Sharing::of(&policy(true), true), Sharing::Copies);
+        // They run as the agent's own user.
+        assert_eq!(Sharing::of(&policy(false), false), Sharing::Copies);
+        assert_eq!(Sharing::of(&policy(true), false), Sharing::Copies);
     }
 }

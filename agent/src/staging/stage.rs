@@ -17,7 +17,7 @@ use super::failure::StageError;
 use super::fetch::{FetchError, Fetcher, Patience};
 use super::remains;
 use super::room::{self, Need};
-use super::sources::Sources;
+use super::sources::{Sharing, Sources};
 use super::unpack::{UnpackError, Unpacking};
 use crate::config::HostPolicy;
 use crate::durable;
@@ -48,8 +48,8 @@ pub struct Staged {
     pub bytes_fetched: u64,
     /// Bytes linked or copied from what the host had.
     pub bytes_reused: u64,
-    /// Files that are hard links to those of another release.
-    pub files_linked: u64,
+    /// Files that share their blocks with those of another release.
+    pub files_shared: u64,
     /// How long it took.
     pub took: std::time::Duration,
     /// It was complete before.
@@ -74,6 +74,7 @@ pub struct Stager {
     policy: Arc<HostPolicy>,
     trust: Arc<Trust>,
     patience: Patience,
+    pub(super) sharing: Sharing,
 }
 
 impl Stager {
@@ -82,7 +83,8 @@ impl Stager {
         let keys = policy.author_keys.iter().map(|key| key.parse::<AuthorPublicKey>());
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let trust = Arc::new(Trust::new(keys, policy.threshold)?);
-        Ok(Self { layout, policy: Arc::new(policy), trust, patience })
+        let sharing = Sharing::of(&policy, nix::unistd::Uid::effective().is_root());
+        Ok(Self { layout, policy: Arc::new(policy), trust, patience, sharing })
     }
 
     /// The pinned author keys.
@@ -108,7 +110,7 @@ impl Stager {
                 manifest: Arc::new(manifest),
                 bytes_fetched: 0,
                 bytes_reused: 0,
-                files_linked: 0,
+                files_shared: 0,
                 took,
                 already_held: true,
             });
@@ -141,7 +143,7 @@ impl Stager {
             manifest,
             bytes_fetched: fetcher.received(),
             bytes_reused: unpacking.reused(),
-            files_linked: unpacking.linked(),
+            files_shared: unpacking.shared(),
             took: started.elapsed(),
             already_held: false,
         };
@@ -150,7 +152,7 @@ impl Stager {
             release = %order.release,
             bytes_fetched = staged.bytes_fetched,
             bytes_reused = staged.bytes_reused,
-            files_linked = staged.files_linked,
+            files_shared = staged.files_shared,
             seconds = staged.took.as_secs_f64(),
             "release staged"
         );
@@ -259,7 +261,7 @@ impl Stager {
 
     /// The app's complete releases, and remains. Other apps seldom share content, and knowing all would cost memory.
     fn sources(&self, app: &AppName) -> Sources {
-        let mut sources = Sources::default();
+        let mut sources = Sources::new(self.sharing);
         for digest in held::digests(&self.layout, app) {
             if let Ok(manifest) = held::manifest(&self.layout.release(app, &digest), &digest) {
                 sources.add(&self.layout.tree(app, &digest), &manifest);
@@ -306,14 +308,15 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// What must be written: all but the files that can be linked.
+/// What must be written: all but the files that need no room of their own. Where files are copied, a filesystem may share their
+/// blocks all the same; whether it can is known only when it has.
 fn need_of(manifest: &Manifest, sources: &Sources, envelope: usize) -> Need {
     let mut need = Need::default();
     need.add(envelope as u64);
     for entry in &manifest.entries {
         match &entry.kind {
             EntryKind::File { executable, size, digest, .. }
-                if sources.file(digest, *executable).is_none() =>
+                if sources.sharing() == Sharing::Copies || sources.file(digest, *executable).is_none() =>
             {
                 need.add(*size);
             }

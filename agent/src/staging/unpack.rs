@@ -1,4 +1,4 @@
-//! Writes a release's tree below a staging directory: links what is unchanged, copies chunks the host has, takes the rest
+//! Writes a release's tree below a staging directory: links or clones what is unchanged, copies chunks the host has, takes the rest
 //! as it comes in any order, and verifies everything while writing.
 //!
 //! Nothing but regular files, directories and links is ever made; all through [`Beneath`].
@@ -20,7 +20,7 @@ use super::beneath::Beneath;
 use super::intact::{self, Flaw};
 use super::pen::{Pen, copy_of};
 use super::pool;
-use super::sources::Sources;
+use super::sources::{Sharing, Sources};
 
 /// Why a tree could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ pub struct Unpacking {
     /// The wanted chunks in the order in which files use them.
     order: Vec<Digest>,
     cancelled: AtomicBool,
-    linked: AtomicU64,
+    shared: AtomicU64,
     reused: AtomicU64,
 }
 
@@ -163,7 +163,7 @@ impl Unpacking {
             wanted: HashMap::new(),
             order: Vec::new(),
             cancelled: AtomicBool::new(false),
-            linked: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             manifest,
         };
@@ -204,9 +204,9 @@ impl Unpacking {
         self.cancelled.store(true, Ordering::Release);
     }
 
-    /// Files that are hard links to those of a held release.
-    pub fn linked(&self) -> u64 {
-        self.linked.load(Ordering::Relaxed)
+    /// Files that share their blocks with those of a held release.
+    pub fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
     }
 
     /// Bytes linked or copied from what the host had.
@@ -267,8 +267,8 @@ impl Unpacking {
             let file = self.open(&mut pen, index)?;
             return self.complete(file, index, None).map(|()| Vec::new());
         }
-        if self.link(index, *executable, *size, digest, sources) {
-            self.linked.fetch_add(1, Ordering::Relaxed);
+        if self.take_whole(index, *executable, *size, digest, sources) {
+            self.shared.fetch_add(1, Ordering::Relaxed);
             self.reused.fetch_add(*size, Ordering::Relaxed);
             if let Ok(mut slot) = self.slots[index].lock() {
                 *slot = Slot { made: true, left: 0 };
@@ -292,25 +292,37 @@ impl Unpacking {
         Ok(lacking)
     }
 
-    /// Links a file from a held release; false when there is none or when it is not what it should be.
-    fn link(&self, index: usize, executable: bool, size: u64, digest: &Digest, sources: &Sources) -> bool {
+    /// Takes a file whole from a held release; false when there is none, it is not what it should be, or this takes a copy
+    /// chunk by chunk.
+    fn take_whole(
+        &self,
+        index: usize,
+        executable: bool,
+        size: u64,
+        digest: &Digest,
+        sources: &Sources,
+    ) -> bool {
         let Some((from, from_path)) = sources.file(digest, executable) else { return false };
         let path = self.manifest.entries[index].path.as_str();
-        if self.tree.hardlink_from(from, from_path, path).is_err() {
-            return false;
-        }
+        let taken = match sources.sharing() {
+            Sharing::Links => self.tree.hardlink_from(from, from_path, path),
+            Sharing::Copies => self.tree.clone_from(from, from_path, path).and_then(|file| {
+                Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(intact::file_mode(executable)))?)
+            }),
+        };
         // Judged by its new name, so that it is this file that was hashed.
-        let good = self.tree.stat(path).is_ok_and(|stat| intact::is_file(&stat, executable, size))
+        let good = taken.is_ok()
+            && self.tree.stat(path).is_ok_and(|stat| intact::is_file(&stat, executable, size))
             && self
                 .tree
                 .read_file(path)
                 .and_then(|mut file| intact::hash(&mut file))
                 .is_ok_and(|it| it == *digest);
-        good || {
+        if taken.is_ok() && !good {
             // If even that fails, creating the file will, and says so.
             let _ = self.tree.remove(path);
-            false
         }
+        good
     }
 
     fn write(

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use windlass_proto::phase::Fault;
 
 use super::*;
-use crate::held;
+use crate::staging::sources::Sharing;
+use crate::{held, link};
 
 fn first() -> Vec<(&'static str, Item)> {
     vec![
@@ -23,6 +24,12 @@ fn first() -> Vec<(&'static str, Item)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_arrives_whole_and_the_next_one_brings_only_what_changed() {
+    for sharing in [Sharing::Links, Sharing::Copies] {
+        whole_and_again(sharing).await;
+    }
+}
+
+async fn whole_and_again(sharing: Sharing) {
     let key = key();
     let (manifest, chunks) = content("1.0", 1, &first());
     let old = seal(&manifest, chunks, &[&key]);
@@ -35,11 +42,12 @@ async fn a_release_arrives_whole_and_the_next_one_brings_only_what_changed() {
     let (manifest, chunks) = content("1.1", 2, &items);
     let new = seal(&manifest, chunks, &[&key]);
     let coordinator = Coordinator::start(&[&old, &new]).await;
-    let host = Host::new(&[&key]);
+    let mut host = Host::new(&[&key]);
+    host.stager.sharing = sharing;
 
     let staged = host.stage(&coordinator, &old.release).await.unwrap();
     assert!(!staged.already_held);
-    assert_eq!((staged.bytes_reused, staged.files_linked), (0, 0));
+    assert_eq!((staged.bytes_reused, staged.files_shared), (0, 0));
     let tree = host.tree(&old.release);
     assert_eq!(read(&tree.join("bin/shop")), noise(1, 900_000));
     assert_eq!(read(&tree.join("etc/twin")), noise(1, 900_000));
@@ -60,11 +68,22 @@ async fn a_release_arrives_whole_and_the_next_one_brings_only_what_changed() {
     let sent = coordinator.served() - before;
     assert!(sent < 600_000, "{sent}");
     // Unchanged: program, empty is not linked, twin; "new" has the content of the twin.
-    assert_eq!(staged.files_linked, 3);
+    let shared: &[u64] = if sharing == Sharing::Links { &[3] } else { &[0, 3] };
+    assert!(shared.contains(&staged.files_shared), "{sharing:?}: {}", staged.files_shared);
     let fresh = host.tree(&new.release);
     assert_eq!(read(&fresh.join("etc/conf")), b"threads = 4\n");
     let inode = |path: PathBuf| std::fs::metadata(path).unwrap().ino();
-    assert_eq!(inode(tree.join("bin/shop")), inode(fresh.join("bin/shop")));
+    let is_one = inode(tree.join("bin/shop")) == inode(fresh.join("bin/shop"));
+    assert_eq!(is_one, sharing == Sharing::Links, "{sharing:?}");
+    if sharing == Sharing::Copies {
+        // Who may write the one has not written the other.
+        let program = fresh.join("bin/shop");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(&program, "spoilt").unwrap();
+        held::verify(&host.layout, &app(), &old.release.digest).unwrap();
+        std::fs::write(&program, noise(1, 900_000)).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o555)).unwrap();
+    }
     assert_eq!(read(&tree.join("etc/conf")), b"threads = 2\n");
     for release in [&old.release, &new.release] {
         held::verify(&host.layout, &app(), &release.digest).unwrap();
