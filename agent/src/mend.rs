@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use windlass_proto::grant::Leave;
 use windlass_release::{Effect, Event, Operation};
 
 use crate::dispatch::Yard;
@@ -59,8 +60,7 @@ impl Mend {
         let order = Order {
             op: operation.op.clone(),
             release: to.clone(),
-            rollback: true,
-            confirmed_here: true,
+            leave: Leave::Confirmed,
             seen: self.seen,
         };
         let fetched = timeout(LONGEST, stage(self.yard.clone(), order, CancellationToken::new())).await;

@@ -1,5 +1,7 @@
 //! How often somebody may do something, by a clock that the caller reads.
 
+use std::time::Instant;
+
 use windlass_proto::time::{Span, Timestamp};
 
 /// So many times at once, and one more after each such time.
@@ -35,6 +37,32 @@ impl Meter {
     /// Whether nothing of it is taken: it need not be remembered.
     pub fn is_whole(&self, now: Timestamp) -> bool {
         self.whole <= now
+    }
+}
+
+/// For whoever is not refused but waits: what he says next stays on his own side until then.
+#[derive(Debug)]
+pub struct Pace {
+    rate: Rate,
+    meter: Meter,
+    began: Instant,
+}
+
+impl Pace {
+    /// A pace that begins now.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, meter: Meter::default(), began: Instant::now() }
+    }
+
+    /// Counts one more, as soon as it is time for it.
+    pub async fn turn(&mut self) {
+        loop {
+            let now = Timestamp(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX));
+            match self.meter.take(self.rate, now) {
+                Ok(()) => return,
+                Err(wait) => tokio::time::sleep(wait.std()).await,
+            }
+        }
     }
 }
 

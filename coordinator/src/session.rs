@@ -20,6 +20,7 @@ use windlass_proto::limits::{APPS_TOLD, EVIDENCE_BYTES};
 use windlass_proto::phase::{AppStatus, Evidence};
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, InvalidField, agent_message, coordinator_message};
+use windlass_proto::time::Span;
 use windlass_proto::tls::SteadyTime;
 use windlass_proto::version;
 
@@ -29,6 +30,10 @@ use crate::fleet::{Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::questions::Questions;
+use crate::rate::{Pace, Rate};
+
+/// How fast a host may say things that are written down: each of its apps goes through a few phases within a second.
+const STATUSES: Rate = Rate { burst: 200, each: Span(50) };
 
 /// The first message must come within this time.
 const HELLO: Duration = Duration::from_secs(10);
@@ -160,6 +165,7 @@ impl Session {
         mut up: Streaming<rpc::AgentMessage>,
         mut orders: mpsc::Receiver<rpc::CoordinatorMessage>,
     ) {
+        let mut pace = Pace::new(STATUSES);
         loop {
             let ended: Result<(), Status> = tokio::select! {
                 biased;
@@ -169,7 +175,7 @@ impl Session {
                     None => Err(ErrorKind::StateMoved.status("the session was closed: another one replaced it, or it fell behind")),
                 },
                 heard = tokio::time::timeout(SILENT_AFTER.std(), up.message()) => match heard {
-                    Ok(Ok(Some(message))) => self.heard(message).await,
+                    Ok(Ok(Some(message))) => self.heard(message, &mut pace).await,
                     Ok(Ok(None)) => break,
                     Ok(Err(status)) => {
                         tracing::debug!(host = %self.id, %status, "session broke");
@@ -197,7 +203,7 @@ impl Session {
         }
     }
 
-    async fn heard(&self, message: rpc::AgentMessage) -> Result<(), Status> {
+    async fn heard(&self, message: rpc::AgentMessage, pace: &mut Pace) -> Result<(), Status> {
         let (id, number) = (self.id.clone(), self.number);
         let current = match message.kind {
             Some(agent_message::Kind::Heartbeat(beat)) => {
@@ -209,6 +215,7 @@ impl Session {
                 self.sessions.driver.ask(move |fleet| fleet.heartbeat(&id, number, facts)).await?
             }
             Some(agent_message::Kind::Status(status)) => {
+                pace.turn().await;
                 let status = AppStatus::try_from(status)?;
                 let bare = AppStatus { evidence: Vec::new(), ..status.clone() };
                 // Evidence first: whoever hears of the failure then finds its reasons.
