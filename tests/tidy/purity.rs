@@ -64,6 +64,22 @@ fn sled_is_reached_in_the_store_files_only() {
     report("sled outside the store", &findings);
 }
 
+#[test]
+fn what_the_coordinator_answers_reaches_people_by_one_way() {
+    let mut findings = Vec::new();
+    for source in sources(&["cli/src"]).iter().filter(|source| source.path != "cli/src/client.rs") {
+        for (number, line) in source.code() {
+            // `Client::received` and `Client::next` are the way; a stream is opened, and a file closed, by the others' names.
+            let passes_by = line.contains("stream.message()")
+                || line.contains(".into_inner()") && !line.contains("writer.into_inner()");
+            if passes_by {
+                findings.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    report("answers that are shown as they came; use Client::received or Client::next", &findings);
+}
+
 /// What cargo says is built, one package a line. Cargo.lock also lists what never is.
 fn tree(args: &[&str]) -> String {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
