@@ -1,0 +1,48 @@
+//! A host whose key somebody has stolen says as much as it can.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::Coordinator;
+use harness::agent::Identity;
+use windlass_proto::rpc::agent_service_client::AgentServiceClient;
+use windlass_proto::rpc::{self, Phase, agent_message};
+
+/// The number of the newest status that the coordinator has of the host.
+async fn heard(operator: &mut harness::Operator) -> u64 {
+    let request = rpc::HostRequest { host: "web-1".into(), ..Default::default() };
+    let host = operator.fleet.get_host(request).await.unwrap().into_inner();
+    host.apps.first().map_or(0, |status| status.seq)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_statuses_is_read_at_the_coordinators_pace() {
+    let coordinator = Coordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let join = operator.token().await;
+    let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
+    let mut client = AgentServiceClient::new(identity.channel(&coordinator.agent).await.unwrap());
+    let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, ..Default::default() };
+    // Each differs from the one before, so that each is written down.
+    let statuses = (1..=5000).map(|seq| {
+        let mut status = rpc::AppStatus { app: "shop".into(), seq, ..Default::default() };
+        status.set_phase(if seq % 2 == 0 { Phase::Idle } else { Phase::Confirmed });
+        agent_message::Kind::Status(status)
+    });
+    let said = std::iter::once(agent_message::Kind::Hello(hello)).chain(statuses);
+    let said = said.map(|kind| rpc::AgentMessage { kind: Some(kind) });
+    let begun = Instant::now();
+    let _session = client.session(tokio_stream::iter(said)).await.unwrap();
+    loop {
+        let newest = heard(&mut operator).await;
+        let most = 200 + begun.elapsed().as_millis() as u64 / 50 + 2;
+        assert!(newest <= most, "{newest} statuses within {:?}", begun.elapsed());
+        if newest > 220 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "only {newest} were read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
