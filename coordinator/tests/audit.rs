@@ -28,7 +28,7 @@ fn told(records: &[AuditRecord]) -> Vec<(&str, &str, &str)> {
 }
 
 fn host(host: &str) -> rpc::HostRequest {
-    rpc::HostRequest { host: host.into(), reason: "why not".into() }
+    rpc::HostRequest { host: host.into(), reason: "why not".into(), force: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]

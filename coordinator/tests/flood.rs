@@ -46,3 +46,32 @@ async fn a_flood_of_statuses_is_read_at_the_coordinators_pace() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_removed_by_force_loses_its_session_and_gets_no_other() {
+    let coordinator = Coordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let join = operator.token().await;
+    let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
+    let channel = identity.channel(&coordinator.agent).await.unwrap();
+    let hello = || {
+        let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, ..Default::default() };
+        rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
+    };
+    let (up, said) = tokio::sync::mpsc::channel(1);
+    up.send(hello()).await.unwrap();
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut session = AgentServiceClient::new(channel.clone()).session(said).await.unwrap().into_inner();
+    assert!(session.message().await.unwrap().is_some(), "it is welcome");
+
+    let remove = |force| rpc::HostRequest { host: "web-1".into(), force, ..Default::default() };
+    let refused = operator.fleet.remove_host(remove(false)).await.unwrap_err();
+    assert!(refused.message().contains("windlass host rm web-1 --force"), "{refused}");
+    operator.fleet.remove_host(remove(true)).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(10), session.message()).await.unwrap();
+    assert!(closed.is_err() || closed.unwrap().is_none(), "the session goes on");
+    let again = AgentServiceClient::new(channel).session(tokio_stream::iter([hello()])).await.unwrap_err();
+    assert_eq!(again.code(), tonic::Code::PermissionDenied, "{again}");
+    let hosts = operator.fleet.list_hosts(rpc::ListHostsRequest::default()).await.unwrap().into_inner().hosts;
+    assert_eq!(hosts, []);
+}

@@ -188,7 +188,7 @@ async fn hosts_are_labelled_cordoned_and_removed() {
     let by_label = rpc::ListHostsRequest { selector: "zone in (eu-1,eu-2)".into() };
     assert_eq!(operator.fleet.list_hosts(by_label).await.unwrap().into_inner().hosts.len(), 1);
 
-    let request = || rpc::HostRequest { host: host(), reason: "disk".into() };
+    let request = || rpc::HostRequest { host: host(), reason: "disk".into(), force: false };
     assert_eq!(operator.fleet.cordon_host(request()).await.unwrap().into_inner().state, "cordoned");
     assert_eq!(operator.fleet.uncordon_host(request()).await.unwrap().into_inner().state, "ready");
     assert_eq!(operator.fleet.release_host(request()).await.unwrap_err().code(), Code::FailedPrecondition);

@@ -43,6 +43,9 @@ pub enum Host {
         /// The host, and why.
         #[command(flatten)]
         act: HostAct,
+        /// Also one that is connected: its session is closed, and its key is worth nothing any more
+        #[arg(long)]
+        force: bool,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,

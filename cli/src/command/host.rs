@@ -23,11 +23,11 @@ pub async fn run(invocation: &Invocation, verb: Host) -> Result {
             agree(invocation, &format!("windlass host release {}", act.host), &question, yes)?;
             change(invocation, Act::Release, act).await
         }
-        Host::Rm { act, yes } => {
+        Host::Rm { act, force, yes } => {
             let question =
                 format!("Forget host {}? Its agent will have to enrol again with a new token.", act.host);
             agree(invocation, &format!("windlass host rm {}", act.host), &question, yes)?;
-            change(invocation, Act::Remove, act).await
+            change(invocation, Act::Remove { force }, act).await
         }
     }
 }
@@ -37,7 +37,7 @@ enum Act {
     Cordon,
     Uncordon,
     Release,
-    Remove,
+    Remove { force: bool },
 }
 
 /// A person agrees to `command`, or has said `--yes` already.
@@ -147,7 +147,7 @@ pub fn labels(labels: &BTreeMap<String, String>) -> String {
 
 async fn show(invocation: &Invocation, name: String) -> Result {
     let client = invocation.connect().await?;
-    let request = HostRequest { host: name.clone(), reason: String::new() };
+    let request = HostRequest { host: name.clone(), ..HostRequest::default() };
     let host =
         client.ask(&format!("cannot show host {name}"), client.fleet.clone().get_host(request)).await?;
     print(invocation, &host)
@@ -261,20 +261,21 @@ async fn label(invocation: &Invocation, host: String, changes: &[String]) -> Res
 
 async fn change(invocation: &Invocation, act: Act, HostAct { host, reason }: HostAct) -> Result {
     let client = invocation.connect().await?;
-    let request = HostRequest { host: host.clone(), reason };
+    let force = matches!(act, Act::Remove { force: true });
+    let request = HostRequest { host: host.clone(), reason, force };
     let mut fleet = client.fleet.clone();
     let (doing, done) = match act {
         Act::Cordon => ("cordon", "Cordoned"),
         Act::Uncordon => ("uncordon", "Uncordoned"),
         Act::Release => ("release", "Released"),
-        Act::Remove => ("remove", "Removed"),
+        Act::Remove { .. } => ("remove", "Removed"),
     };
     let call = async {
         match act {
             Act::Cordon => fleet.cordon_host(request).await,
             Act::Uncordon => fleet.uncordon_host(request).await,
             Act::Release => fleet.release_host(request).await,
-            Act::Remove => fleet.remove_host(request).await,
+            Act::Remove { .. } => fleet.remove_host(request).await,
         }
     };
     let host = client.ask(&format!("cannot {doing} host {host}"), call).await?;

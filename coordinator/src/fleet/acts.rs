@@ -11,6 +11,15 @@ use super::log::event;
 use super::record::Cordon;
 use super::{Fleet, Host, Refusal, persist};
 
+/// Which host an operator removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// One that is gone.
+    Gone,
+    /// Also one that is connected, as one may be whose key somebody has stolen: its session ends with it.
+    EvenConnected,
+}
+
 impl Fleet {
     /// Sets and removes labels.
     pub fn label(
@@ -102,12 +111,13 @@ impl Fleet {
     }
 
     /// Removes a host for good.
-    pub fn remove_host(&mut self, who: &str, name: &str) -> Result<Host, Refusal> {
+    pub fn remove_host(&mut self, who: &str, name: &str, removal: Removal) -> Result<Host, Refusal> {
         let now = self.now;
         let host = self.host(name)?;
-        if host.session.is_some() && !host.is_silent(now) {
+        if removal == Removal::Gone && host.session.is_some() && !host.is_silent(now) {
             return Err(Refusal::wrong_state(format!(
-                "host {name} is connected; stop its agent first, or cordon it with `windlass host cordon {name}`"
+                "host {name} is connected; stop its agent first, cordon it with `windlass host cordon {name}`, or close its session \
+                 with `windlass host rm {name} --force`"
             )));
         }
         let (id, host_name) = (host.record.id.clone(), host.record.name.clone());

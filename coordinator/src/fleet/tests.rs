@@ -14,7 +14,7 @@ use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::{Event, State};
 
 use super::record::BundleRecord;
-use super::{Enrolment, EventFilter, Fleet, Greeting, HostState, OrderText, SILENT_AFTER};
+use super::{Enrolment, EventFilter, Fleet, Greeting, HostState, OrderText, Removal, SILENT_AFTER};
 use crate::store::{MAX_OPS, Member, MemoryStore, Rise, StateStore, Txn};
 
 const SPEC: &str = r#"{"targets":{"selector":"role=app"},
@@ -305,7 +305,7 @@ async fn a_removed_host_does_not_come_back_by_its_old_token_or_key() {
     let mut world = World::new(1).await;
     assert_eq!(world.enrol(0, "role").unwrap(), world.hosts[0], "the answer was lost");
     world.fleet.disconnect(&world.hosts[0].clone(), 1);
-    world.fleet.remove_host("operator/ana", "host-0").unwrap();
+    world.fleet.remove_host("operator/ana", "host-0", Removal::Gone).unwrap();
     world.settle().await;
     assert_eq!(world.enrol(0, "role").unwrap_err().kind, ErrorKind::NotSignedIn);
     world.settle().await;

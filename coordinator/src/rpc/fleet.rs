@@ -16,7 +16,7 @@ use super::audit::{self, act};
 use super::logs::{self, HostLogs};
 use super::{Shared, app_filter, send, show, stopping, who};
 use crate::driver::Driver;
-use crate::fleet::{Act, EventFilter, Fleet, Refusal};
+use crate::fleet::{Act, EventFilter, Fleet, Refusal, Removal};
 use crate::pki::Pki;
 
 /// Past events in one answer when nobody says otherwise.
@@ -92,7 +92,7 @@ impl FleetService for Fleets {
     }
 
     async fn cordon_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let (act, rpc::HostRequest { host, reason }) = act(request, about)?;
+        let (act, rpc::HostRequest { host, reason, .. }) = act(request, about)?;
         self.on_host(act, move |fleet, who| {
             fleet.cordon(who, &host, Some(reason))?;
             shown(fleet, &host)
@@ -110,7 +110,7 @@ impl FleetService for Fleets {
     }
 
     async fn release_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let (act, rpc::HostRequest { host, reason }) = act(request, about)?;
+        let (act, rpc::HostRequest { host, reason, .. }) = act(request, about)?;
         self.on_host(act, move |fleet, who| {
             fleet.release_host(who, &host, &reason)?;
             shown(fleet, &host)
@@ -119,9 +119,10 @@ impl FleetService for Fleets {
     }
 
     async fn remove_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let (act, rpc::HostRequest { host: name, .. }) = act(request, about)?;
+        let (act, rpc::HostRequest { host: name, force, .. }) = act(request, about)?;
+        let removal = if force { Removal::EvenConnected } else { Removal::Gone };
         self.on_host(act, move |fleet, who| {
-            let host = fleet.remove_host(who, &name)?;
+            let host = fleet.remove_host(who, &name, removal)?;
             Ok(show::host(fleet, &host))
         })
         .await

@@ -3345,6 +3345,9 @@ pub struct HostRequest {
     pub host: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// RemoveHost: also a host that is connected. Its session is closed, and its key is worth nothing any more.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Host {
