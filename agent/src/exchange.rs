@@ -102,6 +102,10 @@ pub enum Order {
     ReleaseQuarantine {
         /// The app.
         app: AppName,
+        /// The coordinator's epoch.
+        epoch: u64,
+        /// Nothing is started.
+        leave_down: bool,
         /// Why.
         reason: String,
     },

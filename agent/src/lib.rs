@@ -91,5 +91,8 @@ use clap::Parser as _;
 
 /// Reads the command line, does what it says and returns the exit code: 0 done, 1 failed, 2 bad usage or configuration.
 pub fn main() -> ExitCode {
+    // Modes of files and directories are the agent's own decision, and the umask of applications is the same on every host:
+    // whoever started the agent has no say in either.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     args::Args::parse().run()
 }

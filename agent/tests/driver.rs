@@ -579,7 +579,13 @@ fn without_a_confirm_the_host_goes_back_or_out_as_the_order_says() {
             assert!(!place.run().ready().exists());
         }
     }
-    agent.say(Order::ReleaseQuarantine { app: app(), reason: "looked at".into() });
+    let release =
+        |epoch| Order::ReleaseQuarantine { app: app(), epoch, leave_down: false, reason: "looked at".into() };
+    agent.say(release(0));
+    let refused = agent.refusal();
+    assert_eq!((refused.app.as_str(), refused.fault()), ("shop", rpc::Fault::Policy), "{}", refused.reason);
+    assert_eq!(agent.status().unwrap().phase, Phase::Quarantined);
+    agent.say(release(1));
     let status = agent.until_phase(3, Phase::Reverted);
     assert_eq!((status.attested.ok, status.attested.digest), (true, Some(one.digest)));
     agent.kill();

@@ -106,6 +106,54 @@ async fn a_poisoned_digest_is_offered_to_nobody() {
     }
     let refused = operator.start("shop", "1.1", &spec(2)).await.unwrap_err();
     assert_eq!(rpc::ErrorKind::of(&refused), rpc::ErrorKind::Poisoned, "{refused}");
+    assert!(refused.message().contains("windlass app parole shop 1.1 --reason"), "{refused}");
+    // No order sets the threshold higher than the one under which it failed.
+    let mut lenient: serde_json::Value = serde_json::from_str(&spec(2)).unwrap();
+    lenient["failure"]["poison_after"] = 99.into();
+    let refused = operator.start("shop", "1.1", &lenient.to_string()).await.unwrap_err();
+    assert_eq!(rpc::ErrorKind::of(&refused), rpc::ErrorKind::Poisoned, "{refused}");
+
+    // A named operator lets it be tried once more.
+    let parole = |release: &str, reason: &str| rpc::ParoleRequest {
+        app: "shop".into(),
+        release: release.into(),
+        reason: reason.into(),
+    };
+    let nameless = operator.fleet.parole(parole("1.1", " ")).await.unwrap_err();
+    assert_eq!(nameless.code(), Code::InvalidArgument, "{nameless}");
+    let sound = operator.fleet.parole(parole("1.0", "why not")).await.unwrap_err();
+    assert!(sound.message().contains("needs no parole"), "{sound}");
+    let unknown = operator.fleet.parole(parole("9.9", "why not")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    let paroled = operator.fleet.parole(parole("1.1", "the disks were full")).await.unwrap().into_inner();
+    assert_eq!(paroled.release.unwrap().version, "1.1");
+    assert!(paroled.failed_on.len() >= 2, "{:?}", paroled.failed_on);
+    let request = rpc::EventsRequest { app: "shop".into(), ..Default::default() };
+    let mut events = operator.fleet.events(request).await.unwrap().into_inner();
+    let mut said = None;
+    while let Some(event) = events.message().await.unwrap() {
+        said = Some(event).filter(|event| event.kind == "release.paroled").or(said);
+    }
+    let said = said.unwrap();
+    assert!(said.who == "operator/ana" && said.message.contains("the disks were full"), "{said:?}");
+    let request = rpc::AuditRequest { last: 1, ..Default::default() };
+    let mut audit = operator.fleet.audit(request).await.unwrap().into_inner();
+    let record = audit.message().await.unwrap().unwrap();
+    assert!(format!("{record:?}").contains("FleetService/Parole"), "{record:?}");
+
+    let once = operator.start("shop", "1.1", &spec(2)).await.unwrap();
+    operator.ended(&once.id).await;
+    let refused = operator.start("shop", "1.1", &spec(2)).await.unwrap_err();
+    assert_eq!(rpc::ErrorKind::of(&refused), rpc::ErrorKind::Poisoned, "good for one try: {refused}");
+    // Tried once more and well, it is poisoned no longer.
+    for agent in &agents {
+        agent.is_mended();
+    }
+    operator.fleet.parole(parole("1.1", "mended")).await.unwrap();
+    let well = operator.start("shop", "1.1", &spec(2)).await.unwrap();
+    assert_eq!(operator.ended(&well.id).await.state, "Succeeded");
+    let sound = operator.fleet.parole(parole("1.1", "why not")).await.unwrap_err();
+    assert!(sound.message().contains("needs no parole"), "{sound}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +239,10 @@ async fn hosts_are_labelled_cordoned_and_removed() {
     let request = || rpc::HostRequest { host: host(), reason: "disk".into(), force: false };
     assert_eq!(operator.fleet.cordon_host(request()).await.unwrap().into_inner().state, "cordoned");
     assert_eq!(operator.fleet.uncordon_host(request()).await.unwrap().into_inner().state, "ready");
-    assert_eq!(operator.fleet.release_host(request()).await.unwrap_err().code(), Code::FailedPrecondition);
+    let release = |app: &str| rpc::ReleaseHostRequest { host: host(), app: app.into(), ..Default::default() };
+    let released = operator.fleet.release_host(release("")).await.unwrap().into_inner();
+    assert!(released.apps.is_empty(), "nothing is quarantined: {released:?}");
+    assert_eq!(operator.fleet.release_host(release("blog")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(operator.fleet.remove_host(request()).await.unwrap_err().code(), Code::FailedPrecondition);
     let identity = agents[0].identity.clone();
     drop(agents.remove(0));

@@ -189,15 +189,39 @@ fn a_host_where_the_old_release_does_not_come_up_either_waits_for_a_person() {
     deploy(&fleet, &app, "3.0", "", 1);
     fleet.windlass(&["host", "release", "host-1"]).expect(2).says("--yes");
 
+    fleet.windlass(&["host", "release", "host-1", "--app", "blog", "--yes"]).expect(1).says("blog");
+    // What comes of it is said, also where it does no good.
+    fleet
+        .windlass(&["host", "release", "host-1", "--yes"])
+        .expect(1)
+        .says("quarantined again")
+        .says("--leave-down");
+
     std::fs::remove_file(&broken).unwrap();
-    fleet.windlass(&["host", "release", "host-1", "--yes", "--reason", "the disk is mended"]).expect(0);
+    let released = fleet.windlass(&["host", "release", "host-1", "--yes", "--reason", "the disk is mended"]);
+    released.expect(0).says("web is on 1.0");
+    assert_eq!(host(&fleet)["phase"], "reverted");
     fleet.serves(app.port, "1.0");
-    until("the host is well", LIMIT, || (host(&fleet)["phase"] == "reverted").then_some(()));
-    fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(7).says("nothing to release");
+    fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(0).says("nothing to release");
     let events = fleet.windlass(&["events", "-o", "json"]).expect(0).stdout;
     assert!(events.contains("host.released") && events.contains("the disk is mended"), "{events}");
     deploy(&fleet, &app, "4.0", "", 0);
     fleet.serves(app.port, "4.0");
+}
+
+#[test]
+fn a_quarantine_ends_without_the_release_that_does_not_come_up_and_the_next_one_is_deployed() {
+    let broken = tempfile::tempdir().unwrap();
+    let broken = broken.path().join("broken");
+    let (fleet, app) = one_host(&format!("crash_if={}", broken.display()), "1m");
+    std::fs::write(&broken, "").unwrap();
+    deploy(&fleet, &app, "2.0", "ready=no", 3);
+    until("the host is quarantined", LIMIT, || (host(&fleet)["phase"] == "quarantined").then_some(()));
+    let release = ["host", "release", "host-1", "--app", "web", "--leave-down", "--yes"];
+    fleet.windlass(&release).expect(0).says("web is down");
+    assert_eq!(says(&fleet, &app), None, "nothing was started");
+    deploy(&fleet, &app, "3.0", "", 0);
+    fleet.serves(app.port, "3.0");
 }
 
 /// From the revert's begin, which the failed probe is, to the old release answering.

@@ -15,6 +15,7 @@ mod grants;
 mod grpc;
 mod health;
 mod hooks;
+mod host_faults;
 mod integrity;
 mod kills;
 mod local;

@@ -290,9 +290,20 @@ impl Machine {
         self.prune();
     }
 
-    pub(crate) fn release_quarantine(&mut self) -> Result<(), Refused> {
+    pub(crate) fn release_quarantine(&mut self, epoch: u64, leave_down: bool) -> Result<(), Refused> {
+        self.obey(epoch)?;
         if self.state.progress != Progress::Quarantined {
             return Err(self.not_now());
+        }
+        if leave_down {
+            // Out of service it is. The next release finds nothing that it would have to stop, and goes back to what is confirmed.
+            self.enter(Progress::Idle);
+            self.state.current = None;
+            self.state.supervision = Supervision::Linking;
+            self.ask(Effect::StopProbes);
+            self.ask(Effect::Withdraw);
+            self.ask(Effect::Switch { to: None });
+            return Ok(());
         }
         self.enter(Progress::Reverting { goal: RevertGoal::Back, step: RevertStep::Stopping, attempt: 0 });
         if let Some(operation) = &mut self.state.operation {

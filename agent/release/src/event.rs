@@ -102,8 +102,13 @@ pub enum Event {
     },
     /// The host looked at its network. Told before a drain, or a switch without one, and in the trial.
     Network(Network),
-    /// A person lets a quarantined app try its confirmed release again.
-    ReleaseQuarantine,
+    /// A person lets a quarantined app take part again.
+    ReleaseQuarantine {
+        /// The coordinator's epoch.
+        epoch: u64,
+        /// Nothing is started, until the next release comes; otherwise the confirmed release is tried again.
+        leave_down: bool,
+    },
 }
 
 /// An order to move an app to a release.

@@ -229,7 +229,7 @@ impl Machine {
     }
 
     /// Refuses orders of a coordinator whose time is over.
-    fn obey(&self, epoch: u64) -> Result<(), Refused> {
+    pub(crate) fn obey(&self, epoch: u64) -> Result<(), Refused> {
         let highest = self.state.epoch;
         if epoch < highest {
             return Err(Refused::Fenced { given: epoch, highest });

@@ -81,7 +81,7 @@ impl Machine {
                 Ok(())
             }
             Event::Network(seen) => self.note_network(seen),
-            Event::ReleaseQuarantine => self.release_quarantine(),
+            Event::ReleaseQuarantine { epoch, leave_down } => self.release_quarantine(epoch, leave_down),
         }
     }
 

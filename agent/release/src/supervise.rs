@@ -30,6 +30,13 @@ impl Machine {
     }
 
     pub(crate) fn supervision_done(&mut self, done: &Done) -> Result<(), Refused> {
+        if (self.state.supervision, done) == (Supervision::Linking, &Done::Switched)
+            && self.state.current.is_none()
+        {
+            // Left down by a person.
+            self.state.supervision = Supervision::Off;
+            return Ok(());
+        }
         let Some(release) = self.state.current.clone() else { return Err(self.not_now()) };
         match (self.state.supervision, done) {
             (Supervision::Linking, Done::Switched) => {

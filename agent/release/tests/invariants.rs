@@ -175,7 +175,7 @@ fn meet(host: &mut Host, happening: Happening) {
             };
             Event::Staging { op: op(n), news }
         }
-        Happening::ReleaseQuarantine => Event::ReleaseQuarantine,
+        Happening::ReleaseQuarantine => Event::ReleaseQuarantine { epoch: 9, leave_down: false },
     };
     let answered = matches!(event, Event::Done { .. } | Event::Failed { .. });
     let before = host.state.turn;

@@ -94,7 +94,7 @@ fn event(kind: usize, state: &State, boot: u64) -> Event {
         18 => health(Health::NotReady { why: "x".into() }),
         19 => health(Health::LivenessFailed { why: "x".into() }),
         20 => Event::AppExited { turn: state.run_turn, how: "exit code 1".into() },
-        21 => Event::ReleaseQuarantine,
+        21 => Event::ReleaseQuarantine { epoch: 1, leave_down: false },
         22 => Event::Hook { turn, running: Some(HookName::AfterInstall) },
         _ => panic!("no kind {kind}"),
     }
@@ -288,9 +288,32 @@ fn no_confirm_in_time_does_what_the_order_says() {
     assert!((1_080_000..1_100_000).contains(&took), "15 minutes more, not longer: {took}");
     let (_, mut host) = deadline(OnContactLost::Stop);
     assert_eq!((host.phase(), host.running), (Phase::Quarantined, None));
-    host.must(Event::ReleaseQuarantine);
+    host.must(Event::ReleaseQuarantine { epoch: 1, leave_down: false });
     host.settle();
     assert_eq!((host.phase(), host.running), (Phase::Reverted, Some(1)));
+}
+
+#[test]
+fn a_quarantine_can_be_ended_without_what_does_not_come_up_and_only_by_whom_is_obeyed() {
+    let mut host = at(Phase::Quarantined);
+    let release = |epoch, leave_down| Event::ReleaseQuarantine { epoch, leave_down };
+    let highest = host.state.epoch;
+    assert!(highest > 0);
+    let fenced = Refused::Fenced { given: highest - 1, highest };
+    assert_eq!(host.feed(release(highest - 1, true)), Err(fenced));
+    host.must(release(highest, true));
+    host.settle();
+    assert_eq!((host.phase(), host.running, host.link), (Phase::Idle, None, None));
+    assert_eq!(host.state.confirmed, Some(self::release(1)), "the way back stays");
+    // Nothing is started by itself, not even by the next agent.
+    host.exhaust();
+    host.must(Event::Recovered { same_boot: true });
+    host.settle();
+    assert_eq!((host.phase(), host.running), (Phase::Idle, None));
+    // The next release comes although the last confirmed one would not.
+    host.weather.not_startable = vec![1, 2];
+    host.deploy(3, 3);
+    assert_eq!((host.phase(), host.running), (Phase::Confirmed, Some(3)));
 }
 
 #[test]
@@ -562,7 +585,7 @@ fn quarantine_stays_until_a_person_releases_it() {
     assert!(reason(&host).contains("release it first"), "{}", reason(&host));
     host.settle();
     host.weather = Weather::default();
-    host.must(Event::ReleaseQuarantine);
+    host.must(Event::ReleaseQuarantine { epoch: 1, leave_down: false });
     host.settle();
     assert_eq!((host.phase(), host.running), (Phase::Reverted, Some(1)));
 }

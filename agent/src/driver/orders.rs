@@ -65,9 +65,10 @@ impl Driver {
             Order::Abort { op, epoch, reason } => {
                 self.of_operation(epoch, &op, |op| Event::Abort { op, epoch, reason })
             }
-            Order::ReleaseQuarantine { app, reason } => {
-                tracing::info!(%app, reason, "quarantine released by an operator");
-                self.step(&app, Event::ReleaseQuarantine)
+            Order::ReleaseQuarantine { app, epoch, leave_down, reason } => {
+                self.is_led(epoch)?;
+                tracing::info!(%app, leave_down, reason, "quarantine released by an operator");
+                self.step(&app, Event::ReleaseQuarantine { epoch, leave_down })
             }
         }
     }
@@ -87,10 +88,11 @@ impl Driver {
         let (obeyed, highest) = (self.ledger.obeyed().map(Obeyed::led), self.highest_epoch());
         let epoch = match order {
             Order::Assign(assign) => Some(assign.epoch),
-            Order::Permit { epoch, .. } | Order::Confirm { epoch, .. } | Order::Abort { epoch, .. } => {
-                Some(*epoch)
-            }
-            Order::Lease | Order::ReleaseQuarantine { .. } => None,
+            Order::Permit { epoch, .. }
+            | Order::Confirm { epoch, .. }
+            | Order::Abort { epoch, .. }
+            | Order::ReleaseQuarantine { epoch, .. } => Some(*epoch),
+            Order::Lease => None,
         };
         let Some(under) = under else {
             return fence::may_lead_unfenced(obeyed, highest, epoch.unwrap_or(highest));

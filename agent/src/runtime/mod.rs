@@ -1,5 +1,6 @@
 //! What runs an application: the narrow interface that the driver knows, and the runtimes behind it.
 
+pub mod barred;
 pub mod data;
 pub mod kill;
 pub mod process;
@@ -245,6 +246,14 @@ pub enum RuntimeError {
     /// What runs in a unit is not known for sure.
     #[error(transparent)]
     Record(#[from] systemd::record::RecordError),
+    /// The host lets the user not run the program.
+    #[error("cannot run {}: {why}", program.display())]
+    Barred {
+        /// The program.
+        program: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
     /// Processes outlive SIGKILL.
     #[error("processes {pids:?} do not end although they were killed; they may hang in the kernel")]
     Unkillable {
@@ -277,6 +286,7 @@ impl RuntimeError {
             | Self::CannotSwitch(_)
             | Self::PortInUse { .. }
             | Self::Unkillable { .. }
+            | Self::Barred { .. }
             | Self::File(_)
             | Self::NotStarted { by_app: false, .. } => Fault::Host,
             Self::Variable(_) => Fault::App,

@@ -68,6 +68,8 @@ pub fn order(message: Kind, authors: &Authors) -> Result<Option<Order>, InvalidF
         },
         Kind::ReleaseQuarantine(wire) => Order::ReleaseQuarantine {
             app: parsed::<AppName>("release_quarantine.app", &wire.app)?,
+            epoch: wire.epoch,
+            leave_down: wire.leave_down,
             reason: wire.reason.chars().take(1000).collect(),
         },
     }))

@@ -26,6 +26,7 @@ use self::ends::Ends;
 use self::log::{LOG_BYTES, RotatingLog, pump};
 use self::order::{Answer, Exited, Keeper, Order, RunDir, Started};
 use crate::processes::ProcessId;
+use crate::runtime::barred;
 use crate::{clock, file};
 
 /// How long the last output may take to arrive in the log before the exit is written down.
@@ -44,6 +45,8 @@ enum ShimError {
     Pipe(#[source] io::Error),
     #[error("cannot run {}", program.display())]
     Spawn { program: std::path::PathBuf, source: io::Error },
+    #[error("cannot run {}: {why}", program.display())]
+    Barred { program: std::path::PathBuf, why: String },
     #[error("cannot limit {what} to {value}; the agent's own limit is lower")]
     Limit { what: &'static str, value: u64, source: io::Error },
     #[error("the application vanished as it started")]
@@ -53,12 +56,25 @@ enum ShimError {
 }
 
 impl ShimError {
-    /// Whether the release asks for something that cannot be run.
+    /// Whether the release asks for something that no host can run. Permissions, limits and mounts are the host's: a release is
+    /// written as its manifest says.
     fn by_app(&self) -> bool {
         let Self::Spawn { source, .. } = self else { return matches!(self, Self::Vanished) };
         const ENOEXEC: i32 = Errno::ENOEXEC as i32;
-        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ArgumentListTooLong)
             || source.raw_os_error() == Some(ENOEXEC)
+    }
+
+    /// Why a program was not spawned.
+    fn spawn(order: &Order, source: io::Error) -> Self {
+        let program = order.program.clone();
+        if source.kind() != io::ErrorKind::PermissionDenied {
+            return Self::Spawn { program, source };
+        }
+        // Modes and mounts do not tell everything that the kernel goes by.
+        let other = || format!("{source}, by a policy of this host such as SELinux or AppArmor");
+        let why = barred::why(&program, &order.dir, order.user).unwrap_or_else(other);
+        Self::Barred { program, why }
     }
 
     fn answer(&self) -> Answer {
@@ -224,7 +240,6 @@ fn spawn(order: &Order, stdout: io::PipeWriter, stderr: io::PipeWriter) -> Resul
     if let Some(user) = order.user {
         command.uid(user.uid).gid(user.gid);
     }
-    let spawn_error = |source| ShimError::Spawn { program: order.program.clone(), source };
     // Applications read the number of files they may open as they start, so it is set before, by inheritance.
     let own_files = getrlimit(Resource::Nofile);
     if let Some(value) = order.open_files {
@@ -240,7 +255,7 @@ fn spawn(order: &Order, stdout: io::PipeWriter, stderr: io::PipeWriter) -> Resul
     masked(ignored().thread_unblock())?;
     let spawned = command.spawn();
     masked(ignored().thread_block())?;
-    let child = spawned.map_err(spawn_error)?;
+    let child = spawned.map_err(|source| ShimError::spawn(order, source))?;
     let pid = rustix::process::Pid::from_child(&child);
     let limits =
         [("open files", Resource::Nofile, order.open_files), ("memory", Resource::As, order.memory_max)];

@@ -29,11 +29,20 @@ pub enum Host {
     Cordon(HostAct),
     /// Let rollouts use a host again
     Uncordon(HostAct),
-    /// Let a quarantined host try its last confirmed release again, after the cause was mended
+    /// Let the quarantined apps of a host take part again, and wait for what comes of it
     Release {
         /// The host, and why.
         #[command(flatten)]
         act: HostAct,
+        /// Only this app
+        #[arg(long, value_name = "APP")]
+        app: Option<String>,
+        /// Leave the app down until the next deploy, where its last confirmed release does not come up either
+        #[arg(long)]
+        leave_down: bool,
+        /// Stop waiting after so long (exit 6)
+        #[arg(long, value_name = "DURATION", default_value = "2m")]
+        timeout: Span,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,

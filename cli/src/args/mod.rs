@@ -1,5 +1,6 @@
 //! The verbs and flags. Only verbs that are built appear here.
 
+mod app;
 mod bundle;
 mod dev;
 mod host;
@@ -14,6 +15,7 @@ use windlass_proto::rpc::audit::Head;
 
 use crate::output::Format;
 
+pub use app::App;
 pub use bundle::{Bundle, BundleBuild, BundleGrant, Until};
 pub use dev::{Demo, DemoApp, Dev, DevDir, DevSession, DevUp};
 pub use host::{Host, HostAct, Token};
@@ -115,6 +117,9 @@ pub enum Command {
     /// List, label and cordon hosts
     #[command(subcommand)]
     Host(Host),
+    /// Let a poisoned release of an app be tried once more
+    #[command(subcommand)]
+    App(App),
     /// Make and list author keys, which sign releases
     #[command(subcommand)]
     Key(Key),

@@ -1,5 +1,6 @@
 //! One file per verb; [`order`] is what `plan` and `deploy` share.
 
+pub mod app;
 pub mod audit;
 pub mod bundle;
 pub mod context;
@@ -45,6 +46,7 @@ pub async fn run(invocation: &Invocation, command: Command) -> Result {
         Command::Bundle(verb) => Box::pin(bundle::run(invocation, verb)).await,
         Command::Rollout(verb) => Box::pin(rollout::run(invocation, verb)).await,
         Command::Host(verb) => Box::pin(host::run(invocation, verb)).await,
+        Command::App(verb) => Box::pin(app::run(invocation, verb)).await,
         Command::Key(verb) => key::run(invocation, verb),
         Command::Token(verb) => Box::pin(token::run(invocation, verb)).await,
         Command::Context(verb) => Box::pin(context::run(invocation, verb)).await,

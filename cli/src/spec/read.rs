@@ -175,6 +175,11 @@ impl<'a> Reader<'a> {
                 continue;
             }
             match tree::parse_value(value, at) {
+                // A poisoned release is let off by name, and not by a flag of the next order.
+                Ok(value) if key == POISON || key == "failure" && value.get("poison_after").is_some() => {
+                    let path = format!("rollout.{POISON}");
+                    self.problems.push(Problem::error(at, &path, NOT_BY_FLAG));
+                }
                 Ok(value) => {
                     let path: Vec<&str> = std::iter::once("rollout").chain(key.split('.')).collect();
                     // A flag replaces what it names, whole: adding to a list or map is not what `=` says.
@@ -312,6 +317,12 @@ fn lay(tree: &mut Tree, path: &[&str], value: Tree) {
     });
     tree.overlay(over);
 }
+
+/// The field of the rollout that no flag sets.
+const POISON: &str = "failure.poison_after";
+
+const NOT_BY_FLAG: &str = "is the spec's alone; where a release was not to blame for its failure, let it be tried once more with \
+    `windlass app parole APP VERSION --reason TEXT`";
 
 #[cfg(test)]
 mod tests {

@@ -130,16 +130,26 @@ fn conflicts(order: &Order, fleet: &Fleet, checks: &mut Checks) {
             ),
         );
     }
-    if let Some(poisoned) = fleet.poisoned.iter().find(|poisoned| poisoned.digest == order.to.digest) {
-        checks.error(
+    let Some(poisoned) = fleet.poisoned.iter().find(|poisoned| poisoned.digest == order.to.digest) else {
+        return;
+    };
+    let (hosts, rollout) = (names(&poisoned.hosts), &poisoned.rollout);
+    match &poisoned.paroled {
+        Some(parole) => checks.warn(
             "poisoned",
             format!(
-                "{} failed on {} in rollout {} and is not offered to any host again; deploy a corrected release",
-                order.to,
-                names(&poisoned.hosts),
-                poisoned.rollout
+                "{} failed on {hosts} in rollout {rollout}; {} lets it be tried once more, which this is: {}",
+                order.to, parole.by, parole.reason
             ),
-        );
+        ),
+        None => checks.error(
+            "poisoned",
+            format!(
+                "{} failed on {hosts} in rollout {rollout} and is not offered to any host again; deploy a corrected release, \
+                 or, where the release was not to blame, let it be tried once more with `windlass app parole {app} {} --reason TEXT`",
+                order.to, order.to.version
+            ),
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
 use crate::fetch::Fetch;
+use crate::releases::Parole;
 use crate::state::Kind;
 
 /// What was asked for.
@@ -143,6 +144,8 @@ pub struct Poisoned {
     pub hosts: Vec<HostName>,
     /// In which rollout last.
     pub rollout: RolloutId,
+    /// Leave to try it once more, where somebody gave it.
+    pub paroled: Option<Parole>,
 }
 
 /// A checked order. It may start only when [`Plan::refusal`] is `None`.

@@ -5,6 +5,7 @@ mod fleet;
 
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::time::{Span, Timestamp};
+use windlass_rollout::releases::Parole;
 use windlass_rollout::{Event, Releases, Rollout, step};
 
 use fleet::{name, rolling, rollout, status};
@@ -84,4 +85,29 @@ fn what_the_coordinator_judged_comes_before_what_it_led_to() {
     let mut releases = Releases::default();
     releases.conclude(&r);
     assert!(releases.failed.is_empty());
+}
+
+/// What failed under a strict order is not passed by a lenient one; a parole is good for one try.
+#[test]
+fn the_strictest_order_counts_and_a_parole_is_used_by_the_next_try() {
+    let mut strict = permitted();
+    strict.spec.failure.poison_after = 1;
+    let failed = says(&strict, Phase::Reverted, Some(Fault::App), "not ready", 5);
+    let digest = failed.to.digest;
+    let mut releases = Releases::default();
+    releases.conclude(&failed);
+    assert_eq!(releases.poisoned(99).len(), 1, "no order raises it");
+    let parole = Parole { by: "operator/ana".into(), reason: "x".into(), at: Timestamp(6) };
+    releases.paroled.insert(digest, parole.clone());
+    assert_eq!(releases.poisoned(99)[0].paroled, Some(parole));
+    releases.begin(&digest);
+    assert_eq!(releases.poisoned(99)[0].paroled, None);
+    // It goes well: nothing is held against it any more.
+    let well = says(&says(&permitted(), Phase::Trial, None, "", 7), Phase::Confirmed, None, "", 8);
+    releases.conclude(&well);
+    assert!(releases.poisoned(1).is_empty(), "{:?} {:?}", well.state, releases.failed);
+    // A host's fault counts for nothing.
+    let hosts = says(&permitted(), Phase::Reverted, Some(Fault::Host), "cannot enter /x (0700)", 9);
+    releases.conclude(&hosts);
+    assert!(releases.poisoned(1).is_empty());
 }

@@ -6,6 +6,7 @@ mod fleet;
 use windlass_proto::grant::Past;
 use windlass_proto::spec::RolloutSpec;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order, Poisoned};
+use windlass_rollout::releases::Parole;
 use windlass_rollout::{Fetch, Kind, Plan, make_plan};
 
 use fleet::{fleet, name, order, release, rolling};
@@ -80,7 +81,7 @@ fn what_others_did_comes_first_and_is_a_conflict() {
     refused("poisoned", &["host-1, host-2", "r-5", "corrected"], |order, fleet| {
         let rollout = windlass_proto::id::RolloutId::new("r-5").unwrap();
         let hosts = vec![name(1), name(2)];
-        fleet.poisoned.push(Poisoned { digest: order.to.digest, hosts, rollout });
+        fleet.poisoned.push(Poisoned { digest: order.to.digest, hosts, rollout, paroled: None });
     });
 }
 
@@ -289,4 +290,25 @@ fn a_host_that_is_full_is_refused_by_name() {
         (fleet.hosts[2].current, fleet.hosts[2].confirmed) = (Some(order.to.clone()), Some(order.to.clone()));
     });
     assert_eq!(plan.refusal(), None);
+}
+
+#[test]
+fn a_paroled_release_is_planned_with_a_warning_that_names_who_let_it_off() {
+    warned(
+        "poisoned",
+        &["host-1", "r-5", "operator/ana lets it be tried once more", "the disks were full"],
+        |order, fleet| {
+            let parole = Parole {
+                by: "operator/ana".into(),
+                reason: "the disks were full".into(),
+                at: windlass_proto::time::Timestamp(1),
+            };
+            fleet.poisoned.push(Poisoned {
+                digest: order.to.digest,
+                hosts: vec![name(1)],
+                rollout: windlass_proto::id::RolloutId::new("r-5").unwrap(),
+                paroled: Some(parole),
+            });
+        },
+    );
 }

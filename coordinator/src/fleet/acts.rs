@@ -20,6 +20,17 @@ pub enum Removal {
     EvenConnected,
 }
 
+/// How quarantines of a host are to end.
+#[derive(Debug, Clone, Default)]
+pub struct Unquarantine {
+    /// Only this app's.
+    pub app: Option<AppName>,
+    /// Without starting what was confirmed last.
+    pub leave_down: bool,
+    /// Why.
+    pub reason: String,
+}
+
 impl Fleet {
     /// Sets and removes labels.
     pub fn label(
@@ -62,16 +73,25 @@ impl Fleet {
         self.host_changed(who, name, kind, message)
     }
 
-    /// Lets quarantined apps of a host take part again.
-    pub fn release_host(&mut self, who: &str, name: &str, reason: &str) -> Result<&Host, Refusal> {
+    /// Lets quarantined apps of a host take part again: the named one, or all. Gives those that the host is told of; none where
+    /// none is quarantined.
+    pub fn release_host(
+        &mut self,
+        who: &str,
+        name: &str,
+        release: &Unquarantine,
+    ) -> Result<Vec<AppName>, Refusal> {
         let now = self.now;
         let host = self.host(name)?;
+        if let Some(app) = release.app.as_ref().filter(|app| !host.statuses.contains_key(*app)) {
+            let known = host.statuses.keys().map(AppName::as_str);
+            return Err(Refusal::unknown(&format!("app of host {name}"), app.as_str(), known));
+        }
+        let meant = |app: &AppName| release.app.as_ref().is_none_or(|only| only == app);
         let quarantined = host.statuses.values().filter(|status| status.phase == Phase::Quarantined);
-        let apps: Vec<_> = quarantined.map(|status| status.app.to_string()).collect();
+        let apps: Vec<_> = quarantined.map(|status| status.app.clone()).filter(meant).collect();
         if apps.is_empty() {
-            return Err(Refusal::wrong_state(format!(
-                "host {name} has no quarantined app; there is nothing to release"
-            )));
+            return Ok(apps);
         }
         if host.session.is_none() || host.is_silent(now) {
             return Err(Refusal::wrong_state(format!(
@@ -79,15 +99,21 @@ impl Fleet {
             )));
         }
         let id = host.record.id.clone();
-        let mut message = format!("{name} lets {} take part again", apps.join(", "));
-        if !reason.is_empty() {
-            message = cut(format!("{message}: {reason}"), TEXT);
+        let names = apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
+        let how = if release.leave_down { "take part again, without starting it" } else { "take part again" };
+        let mut message = format!("{name} lets {names} {how}");
+        if !release.reason.is_empty() {
+            message = cut(format!("{message}: {}", release.reason), TEXT);
         }
-        for app in apps {
-            let release = rpc::ReleaseQuarantine { app, reason: cut(reason.to_owned(), TEXT) };
-            self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(release)));
+        self.lead_on(false);
+        let epoch = self.fence().epoch;
+        for app in &apps {
+            let (app, reason) = (app.to_string(), cut(release.reason.clone(), TEXT));
+            let order = rpc::ReleaseQuarantine { app, reason, epoch, leave_down: release.leave_down };
+            self.changes.sends.push((id.clone(), Message::ReleaseQuarantine(order)));
         }
-        self.host_changed(who, name, "host.released", message)
+        self.host_changed(who, name, "host.released", message)?;
+        Ok(apps)
     }
 
     /// The hosts of these names, or all that have the app: their ids and names.

@@ -8,10 +8,13 @@ use windlass_proto::phase::{Fault, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 use windlass_rollout::plan::Poisoned;
+use windlass_rollout::releases::Parole;
 use windlass_rollout::state::Host as Part;
 use windlass_rollout::way_back::Question;
 use windlass_rollout::{Rollout, State, WayBack};
 
+use super::hosts::{TEXT, cut};
+use super::log::event;
 use super::record::AppRecord;
 use super::{Fleet, Host, Refusal, persist};
 
@@ -58,6 +61,36 @@ impl Fleet {
             true => record.releases.revise(rollout),
         }
         self.keep_app(&app, record);
+    }
+
+    /// Lets a poisoned release be tried once more. Gives it, and where it had failed.
+    pub fn parole(
+        &mut self,
+        who: &str,
+        app: &AppName,
+        release: &str,
+        reason: &str,
+    ) -> Result<(ReleaseRef, Poisoned), Refusal> {
+        self.known_app(app)?;
+        if reason.trim().is_empty() {
+            return Err(Refusal::invalid("a parole needs a reason, which goes on record"));
+        }
+        let release = self.find_bundle(Some(app), release)?.release.clone();
+        let mut record = self.app(app);
+        let poisoned = record.releases.poisoned(u32::MAX).into_iter().find(|it| it.digest == release.digest);
+        let poisoned = poisoned.ok_or_else(|| {
+            Refusal::wrong_state(format!("{release} is not poisoned and needs no parole; deploy it as it is"))
+        })?;
+        let reason = cut(reason.to_owned(), TEXT);
+        let hosts = poisoned.hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("{release} may be tried once more, though it failed on {hosts}: {reason}");
+        let parole = Parole { by: who.to_owned(), reason, at: self.now };
+        record.releases.paroled.insert(release.digest, parole);
+        self.keep_app(app, record);
+        let mut record = event("release.paroled", who, cut(message, TEXT));
+        record.app = app.to_string();
+        self.log(record);
+        Ok((release, poisoned))
     }
 
     /// Digests of an app that failed on at least `after` hosts.

@@ -40,7 +40,7 @@ use windlass_proto::rpc::{self, audit::Head};
 use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::Rollout;
 
-pub use self::acts::Removal;
+pub use self::acts::{Removal, Unquarantine};
 pub use self::audit::Act;
 pub use self::enrolment::{Enrolled, Enrolment};
 pub use self::hosts::{Greeting, HostState};

@@ -119,6 +119,7 @@ impl Fleet {
         let rollout = Rollout::new(&plan, start, self.now);
         let mut app = self.app(&rollout.app);
         app.revision = rollout.revision;
+        app.releases.begin(&rollout.to.digest);
         self.keep_app(&rollout.app.clone(), app);
         let entry = RolloutEntry { rollout, idempotency_key: idempotency_key.to_owned() };
         self.rollouts.insert(id.clone(), entry);

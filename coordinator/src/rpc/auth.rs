@@ -70,6 +70,7 @@ pub const TABLE: &[(&str, &[Role], Does)] = &[
     ("/windlass.v1.FleetService/CordonHost", &[Operator], Acts),
     ("/windlass.v1.FleetService/UncordonHost", &[Operator], Acts),
     ("/windlass.v1.FleetService/ReleaseHost", &[Operator], Acts),
+    ("/windlass.v1.FleetService/Parole", &[Operator], Acts),
     ("/windlass.v1.FleetService/RemoveHost", &[Operator], Acts),
     ("/windlass.v1.FleetService/Versions", &[Operator], Reads),
     ("/windlass.v1.FleetService/Why", &[Operator], Reads),

@@ -16,7 +16,7 @@ use super::audit::{self, act};
 use super::logs::{self, HostLogs};
 use super::{Shared, app_filter, send, show, stopping, who};
 use crate::driver::Driver;
-use crate::fleet::{Act, EventFilter, Fleet, Refusal, Removal};
+use crate::fleet::{Act, EventFilter, Fleet, Refusal, Removal, Unquarantine};
 use crate::pki::Pki;
 
 /// Past events in one answer when nobody says otherwise.
@@ -45,6 +45,11 @@ impl Fleets {
 
 fn about(request: &rpc::HostRequest) -> String {
     format!("host {}", request.host)
+}
+
+/// A name in a request that is on record, whatever it is.
+fn app_name(text: String) -> Result<AppName, Refusal> {
+    AppName::new(text).map_err(|error| Refusal::invalid(error.to_string()))
 }
 
 /// The host as it is after a change.
@@ -109,13 +114,38 @@ impl FleetService for Fleets {
         .await
     }
 
-    async fn release_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {
-        let (act, rpc::HostRequest { host, reason, .. }) = act(request, about)?;
-        self.on_host(act, move |fleet, who| {
-            fleet.release_host(who, &host, &reason)?;
-            shown(fleet, &host)
-        })
-        .await
+    async fn release_host(
+        &self,
+        request: Request<rpc::ReleaseHostRequest>,
+    ) -> Result<Response<rpc::ReleaseHostResponse>, Status> {
+        let (act, request) = act(request, |request| format!("host {}", request.host))?;
+        let rpc::ReleaseHostRequest { host, reason, app, leave_down } = request;
+        let released = self.shared.driver.act(act, move |fleet, who| {
+            let app = Some(app).filter(|app| !app.is_empty()).map(app_name).transpose()?;
+            let apps = fleet.release_host(who, &host, &Unquarantine { app, leave_down, reason })?;
+            let apps = apps.iter().map(ToString::to_string).collect();
+            Ok(rpc::ReleaseHostResponse { host: Some(shown(fleet, &host)?), apps })
+        });
+        Ok(Response::new(released.await?))
+    }
+
+    async fn parole(
+        &self,
+        request: Request<rpc::ParoleRequest>,
+    ) -> Result<Response<rpc::ParoleResponse>, Status> {
+        let about = |request: &rpc::ParoleRequest| format!("release {} {}", request.app, request.release);
+        let (act, request) = act(request, about)?;
+        let rpc::ParoleRequest { app, release, reason } = request;
+        let paroled = self.shared.driver.act(act, move |fleet, who| {
+            let app = app_name(app)?;
+            let (release, poisoned) = fleet.parole(who, &app, &release, &reason)?;
+            Ok(rpc::ParoleResponse {
+                release: Some((&release).into()),
+                failed_on: poisoned.hosts.iter().map(ToString::to_string).collect(),
+                rollout: poisoned.rollout.to_string(),
+            })
+        });
+        Ok(Response::new(paroled.await?))
     }
 
     async fn remove_host(&self, request: Request<rpc::HostRequest>) -> Result<Response<rpc::Host>, Status> {

@@ -117,6 +117,10 @@ impl Agent {
         self.inner.lock().unwrap().broken.push(version.into());
     }
 
+    pub fn is_mended(&self) {
+        self.inner.lock().unwrap().broken.clear();
+    }
+
     pub fn sticks_in(&self, phases: &[Phase]) {
         self.inner.lock().unwrap().stuck_in = phases.to_vec();
     }

@@ -622,6 +622,12 @@ pub struct ReleaseQuarantine {
     pub app: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// As every order's: a coordinator whose time is over is not obeyed.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// Nothing is started: the app stays down until the next release comes.
+    #[prost(bool, tag = "4")]
+    pub leave_down: bool,
 }
 /// An operator wants to see what an app wrote last. Changes nothing on the host.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3349,6 +3355,49 @@ pub struct HostRequest {
     #[prost(bool, tag = "3")]
     pub force: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseHostRequest {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Only this app; empty: all that are quarantined.
+    #[prost(string, tag = "3")]
+    pub app: ::prost::alloc::string::String,
+    /// The last confirmed release is not started: the app stays down until the next release comes.
+    #[prost(bool, tag = "4")]
+    pub leave_down: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReleaseHostResponse {
+    /// As it was when the host was told.
+    #[prost(message, optional, tag = "1")]
+    pub host: ::core::option::Option<Host>,
+    /// The apps whose quarantine is to end; none where none was quarantined.
+    #[prost(string, repeated, tag = "2")]
+    pub apps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ParoleRequest {
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    /// Version, digest, or the beginning of one.
+    #[prost(string, tag = "2")]
+    pub release: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ParoleResponse {
+    #[prost(message, optional, tag = "1")]
+    pub release: ::core::option::Option<ReleaseRef>,
+    /// Where it had failed by its own fault.
+    #[prost(string, repeated, tag = "2")]
+    pub failed_on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// In which rollout last.
+    #[prost(string, tag = "3")]
+    pub rollout: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Host {
     #[prost(string, tag = "1")]
@@ -3803,11 +3852,14 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("windlass.v1.FleetService", "UncordonHost"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lets a quarantined app of a host take part again.
+        /// Lets quarantined apps of a host take part again.
         pub async fn release_host(
             &mut self,
-            request: impl tonic::IntoRequest<super::HostRequest>,
-        ) -> std::result::Result<tonic::Response<super::Host>, tonic::Status> {
+            request: impl tonic::IntoRequest<super::ReleaseHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseHostResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -3823,6 +3875,28 @@ pub mod fleet_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("windlass.v1.FleetService", "ReleaseHost"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a poisoned release be tried once more.
+        pub async fn parole(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ParoleRequest>,
+        ) -> std::result::Result<tonic::Response<super::ParoleResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.FleetService/Parole",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.FleetService", "Parole"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn remove_host(
@@ -4093,11 +4167,19 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::HostRequest>,
         ) -> std::result::Result<tonic::Response<super::Host>, tonic::Status>;
-        /// Lets a quarantined app of a host take part again.
+        /// Lets quarantined apps of a host take part again.
         async fn release_host(
             &self,
-            request: tonic::Request<super::HostRequest>,
-        ) -> std::result::Result<tonic::Response<super::Host>, tonic::Status>;
+            request: tonic::Request<super::ReleaseHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseHostResponse>,
+            tonic::Status,
+        >;
+        /// Lets a poisoned release be tried once more.
+        async fn parole(
+            &self,
+            request: tonic::Request<super::ParoleRequest>,
+        ) -> std::result::Result<tonic::Response<super::ParoleResponse>, tonic::Status>;
         async fn remove_host(
             &self,
             request: tonic::Request<super::HostRequest>,
@@ -4466,16 +4548,18 @@ pub mod fleet_service_server {
                 "/windlass.v1.FleetService/ReleaseHost" => {
                     #[allow(non_camel_case_types)]
                     struct ReleaseHostSvc<T: FleetService>(pub Arc<T>);
-                    impl<T: FleetService> tonic::server::UnaryService<super::HostRequest>
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ReleaseHostRequest>
                     for ReleaseHostSvc<T> {
-                        type Response = super::Host;
+                        type Response = super::ReleaseHostResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::HostRequest>,
+                            request: tonic::Request<super::ReleaseHostRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -4491,6 +4575,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReleaseHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/windlass.v1.FleetService/Parole" => {
+                    #[allow(non_camel_case_types)]
+                    struct ParoleSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ParoleRequest>
+                    for ParoleSvc<T> {
+                        type Response = super::ParoleResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ParoleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::parole(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ParoleSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

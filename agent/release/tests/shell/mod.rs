@@ -202,14 +202,14 @@ impl Host {
 
     /// One event: step, check, make durable, perform (unless the agent dies in between).
     pub fn feed(&mut self, event: Event) -> Result<(), Refused> {
-        let person = matches!(event, Event::ReleaseQuarantine | Event::Assign(_));
+        let person = matches!(event, Event::ReleaseQuarantine { .. } | Event::Assign(_));
         let next = step(&self.state, event.clone(), self.now())?;
         self.check(&event, &next.state);
         if person {
             self.reverts = 0;
         }
         let automatic = next.state.phase() == Phase::Reverting && self.phase() != Phase::Reverting;
-        if automatic && !matches!(event, Event::ReleaseQuarantine | Event::Abort { .. }) {
+        if automatic && !matches!(event, Event::ReleaseQuarantine { .. } | Event::Abort { .. }) {
             self.reverts += 1;
             assert!(self.reverts <= 2, "at most the trial's or the watch's own revert");
         }
@@ -460,7 +460,10 @@ impl Host {
         let old = &self.state;
         assert!(next.seq > old.seq);
         assert!(next.epoch >= old.epoch && next.counter >= old.counter && next.turn >= old.turn);
-        if let (Some(operation), false) = (&next.operation, next.current == old.current) {
+        let left_down = matches!(event, Event::ReleaseQuarantine { leave_down: true, .. });
+        if left_down {
+            assert_eq!((&next.current, &next.confirmed), (&None, &old.confirmed), "down, with its way back");
+        } else if let (Some(operation), false) = (&next.operation, next.current == old.current) {
             assert!(
                 next.current == Some(operation.to.clone())
                     || next.current == operation.from

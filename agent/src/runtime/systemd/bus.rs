@@ -106,6 +106,11 @@ impl BusError {
         matches!(self, Self::Job { end: Some(Status::Killed(_) | Status::Exited(1..=199 | 203 | 244..=255)), .. })
     }
 
+    /// Whether the unit's program, or its directory, could not be executed or entered (systemd.exec(5): EXEC, CHDIR).
+    pub(super) const fn could_not_run(&self) -> bool {
+        matches!(self, Self::Job { status: 200 | 203, .. })
+    }
+
     /// Whether systemd knows no such unit.
     pub(super) fn is_unknown_unit(&self) -> bool {
         matches!(self, Self::Bus(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT)

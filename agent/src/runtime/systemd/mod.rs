@@ -27,10 +27,12 @@ use windlass_proto::spec::Runtime as RuntimeSpec;
 use self::seen::Hold;
 use self::unit::{Maker, Unit};
 use super::surroundings::{Prepared, Surroundings};
-use super::{HostContext, Launch, Runtime, RuntimeError, Stopped, data, end_remainder, kill, process};
+use super::{
+    HostContext, Launch, Runtime, RuntimeError, Stopped, barred, data, end_remainder, kill, process,
+};
 use crate::file::{self, FileError};
 use crate::perform::chain;
-use crate::shim::order::{Exited, Keeper, Order, RunDir, Started};
+use crate::shim::order::{self, Exited, Keeper, Order, RunDir, Started};
 
 /// Where units lie that the next boot shall not see.
 const UNITS: &str = "/run/systemd/system";
@@ -130,6 +132,17 @@ impl SystemdRuntime {
     }
 }
 
+/// Whose fault it is that a unit did not start: a program that systemd could not run may be one that this host bars.
+fn blamed(run: &RunDir, error: bus::BusError) -> RuntimeError {
+    if error.could_not_run()
+        && let Ok(Some(Order { program, dir, user, .. })) = order::read::<Order>(&run.order())
+        && let Some(why) = barred::why(&program, &dir, user)
+    {
+        return RuntimeError::Barred { program, why };
+    }
+    error.into()
+}
+
 /// Writes a file unless it is as it should be; says whether it did.
 fn keep(path: &Path, content: &[u8], mode: u32) -> Result<bool, FileError> {
     if std::fs::read(path).is_ok_and(|there| there == content) {
@@ -167,7 +180,9 @@ impl Runtime for SystemdRuntime {
         end_remainder(&launch.run).await?;
         process::check_ports(&self.host, launch)?;
         self.write(launch)?;
-        bus::start(&name, START_DEADLINE).await?;
+        if let Err(error) = bus::start(&name, START_DEADLINE).await {
+            return Err(blamed(&launch.run, error));
+        }
         let known = refresh(&launch.run, &name).await.unwrap_or_else(|error| {
             tracing::error!(unit = name, error = chain(&error), "what was started cannot be put on record");
             None
@@ -188,6 +203,10 @@ impl Runtime for SystemdRuntime {
 
     async fn stop(&self, launch: &Launch) -> Result<Stopped, RuntimeError> {
         let (unit, grace) = (name(&launch.release.app), launch.spec.stop.grace.std());
+        if launch.run.read_started().is_none() && !Path::new(UNITS).join(&unit).exists() {
+            // Nothing was ever started, so there is nothing to stop, with or without systemd.
+            return Ok(Stopped::default());
+        }
         match recorded(&launch.run, &unit).await {
             Some(started) => stop(&launch.run, &started, &unit, grace).await,
             None => bus::stop(&unit, grace).await.map(|()| Stopped::default()).map_err(Into::into),

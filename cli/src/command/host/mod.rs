@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use windlass_proto::rpc::{self, HostRequest, LabelHostRequest, ListHostsRequest};
+use windlass_proto::rpc::{self, HostRequest, LabelHostRequest, ListHostsRequest, ReleaseHostRequest};
 
 use crate::args::{Host, HostAct};
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Format, json, style, table, text};
+
+mod release;
 
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, verb: Host) -> Result {
@@ -18,10 +20,27 @@ pub async fn run(invocation: &Invocation, verb: Host) -> Result {
         Host::Label { host, labels } => label(invocation, host, &labels).await,
         Host::Cordon(act) => change(invocation, Act::Cordon, act).await,
         Host::Uncordon(act) => change(invocation, Act::Uncordon, act).await,
-        Host::Release { act, yes } => {
-            let question = format!("Start the last confirmed release on {} again?", act.host);
-            agree(invocation, &format!("windlass host release {}", act.host), &question, yes)?;
-            change(invocation, Act::Release, act).await
+        Host::Release { act, app, leave_down, timeout, yes } => {
+            let whose = app.as_ref().map_or_else(|| "every quarantined app".to_owned(), ToString::to_string);
+            let question = match leave_down {
+                true => format!("Let {whose} of {} take part again, down until the next deploy?", act.host),
+                false => format!("Start the last confirmed release of {whose} on {} again?", act.host),
+            };
+            let mut command = format!("windlass host release {}", act.host);
+            if let Some(app) = &app {
+                command.push_str(&format!(" --app {app}"));
+            }
+            if leave_down {
+                command.push_str(" --leave-down");
+            }
+            agree(invocation, &command, &question, yes)?;
+            let request = ReleaseHostRequest {
+                host: act.host,
+                reason: act.reason,
+                app: app.unwrap_or_default(),
+                leave_down,
+            };
+            release::run(invocation, request, timeout.std()).await
         }
         Host::Rm { act, force, yes } => {
             let question =
@@ -36,7 +55,6 @@ pub async fn run(invocation: &Invocation, verb: Host) -> Result {
 enum Act {
     Cordon,
     Uncordon,
-    Release,
     Remove { force: bool },
 }
 
@@ -267,14 +285,12 @@ async fn change(invocation: &Invocation, act: Act, HostAct { host, reason }: Hos
     let (doing, done) = match act {
         Act::Cordon => ("cordon", "Cordoned"),
         Act::Uncordon => ("uncordon", "Uncordoned"),
-        Act::Release => ("release", "Released"),
         Act::Remove { .. } => ("remove", "Removed"),
     };
     let call = async {
         match act {
             Act::Cordon => fleet.cordon_host(request).await,
             Act::Uncordon => fleet.uncordon_host(request).await,
-            Act::Release => fleet.release_host(request).await,
             Act::Remove { .. } => fleet.remove_host(request).await,
         }
     };
