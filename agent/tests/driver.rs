@@ -140,11 +140,15 @@ impl Place {
 
     /// A signed release of another app that is on the host already; nothing runs.
     fn another(&self, app: &str) -> ReleaseRef {
+        self.another_as(app, r#"{"runtime":{"kind":"static"}}"#)
+    }
+
+    fn another_as(&self, app: &str, spec: &str) -> ReleaseRef {
         let (app, layout) = (AppName::new(app).unwrap(), self.layout());
         let source = self.dir.path().join(format!("source-{app}"));
         fs::create_dir(&source).unwrap();
         fs::write(source.join("file"), app.as_str()).unwrap();
-        let spec: ReleaseSpec = serde_json::from_str(r#"{"runtime":{"kind":"static"}}"#).unwrap();
+        let spec: ReleaseSpec = serde_json::from_str(spec).unwrap();
         let version = "1.0".parse().unwrap();
         let manifest = Tree::scan(&source).unwrap().manifest(app.clone(), version, 1, spec).unwrap();
         let mut envelope = Envelope::new(&manifest);
@@ -813,5 +817,22 @@ fn a_full_host_says_so_and_a_first_release_that_failed_gives_its_place_away() {
     let agent = Agent::start(&place);
     eventually("there", || phase_of(&agent, &last.app) == Some(Phase::Staged));
     assert_eq!(phase_of(&agent, gone), None);
+    agent.kill();
+}
+
+/// Whatever plan and order say of it.
+#[test]
+fn a_unit_where_there_is_no_systemd_fails_before_anything_is_touched() {
+    if windlass_agent::features::no_systemd().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let agent = Agent::start(&place);
+    let unit = place.another_as("blog", r#"{"runtime":{"kind":"systemd","command":["file"]},"probes":{"readiness":{"exec":{"command":["file"]}}}}"#);
+    agent.assign(1, &unit, |_| {});
+    eventually("failed", || phase_of(&agent, &unit.app) == Some(Phase::Failed));
+    let status = agent.published.borrow().apps[&unit.app].clone();
+    assert_eq!((status.fault, status.outcome), (Some(Fault::Host), Some(Outcome::Failed)));
+    assert!(status.reason.contains("no release.runtime.kind: systemd on this host"), "{}", status.reason);
     agent.kill();
 }

@@ -245,11 +245,13 @@ mod tests {
     fn rows_of_apps_keep_their_form() {
         let release = r#"{"app":"shop","version":"1.0","digest":"DIGEST","counter":1}"#;
         let digest = Digest::of(b"1").to_string();
-        let row = format!(
+        let before = format!(
             r#"{{"revision":7,"good":[{release}],"succeeded":["DIGEST"],"failed":{{"DIGEST":{{"hosts":["host-1"],"rollout":"r-1"}}}}}}"#
         )
         .replace("DIGEST", &digest);
-        let record: AppRecord = serde_json::from_str(&row).unwrap();
+        let record: AppRecord = serde_json::from_str(&before).unwrap();
+        // What was counted before thresholds were kept has the usual one.
+        let row = before.replace(r#""rollout":"r-1""#, r#""rollout":"r-1","after":2"#);
         assert_eq!(record.releases.good.len(), 1);
         assert_eq!(record.releases.failed[&Digest::of(b"1")].hosts.len(), 1);
         assert_eq!(serde_json::to_string(&record).unwrap(), row);

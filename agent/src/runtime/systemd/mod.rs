@@ -315,6 +315,7 @@ mod tests {
     use windlass_proto::spec::check;
 
     use super::*;
+    use crate::config::HostPolicy;
 
     /// Directories whose drop-ins systemd applies to a service: its own, and one for each dash, cut behind it (systemd.unit(5)).
     fn drop_ins(unit: &str) -> Vec<String> {
@@ -343,5 +344,34 @@ mod tests {
                 prop_assert!(!drop_ins(&name(&other)).contains(&written), "{other}");
             }
         }
+    }
+
+    /// Going back to nothing must work where there is no systemd, for there nothing can have been started.
+    #[tokio::test]
+    async fn what_was_never_started_is_stopped_with_or_without_systemd() {
+        let place = tempfile::tempdir().unwrap();
+        let policy =
+            HostPolicy { author_keys: vec![], threshold: 1, apps: vec![], allow_root: true, users: vec![] };
+        let host = HostContext {
+            name: "host-1".parse().unwrap(),
+            address: [127, 0, 0, 1].into(),
+            labels: Default::default(),
+            policy,
+        };
+        let launch = Launch {
+            release: windlass_proto::release::ReleaseRef {
+                app: "never-started-by-anybody".parse().unwrap(),
+                version: "1.0".parse().unwrap(),
+                digest: windlass_proto::digest::Digest::of(b"x"),
+                counter: 1,
+            },
+            spec: serde_json::from_str(r#"{"runtime":{"kind":"systemd","command":["bin/app"]}}"#).unwrap(),
+            dir: place.path().join("tree"),
+            run: RunDir(place.path().join("run")),
+            logs: place.path().join("log"),
+            data: place.path().join("data"),
+        };
+        let runtime = SystemdRuntime::new(host, "/nonexistent".into());
+        assert_eq!(runtime.stop(&launch).await.unwrap(), Stopped::default());
     }
 }
