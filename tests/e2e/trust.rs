@@ -79,7 +79,7 @@ fn what_was_asked_for_cannot_be_taken_out_of_the_audit_log_unnoticed() {
     fleet.windlass(&["audit", "--check"]).expect(0);
     let missing = fleet.windlass(&["audit", "--check", &known]).expect(1);
     missing.says("ends with record 4, and record 5 was there");
-    fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(7);
+    fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(0);
     let replaced = fleet.windlass(&["audit", "--check", &known]).expect(1);
     replaced.says("record 5 is another one than the one you know");
 }

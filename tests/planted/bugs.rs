@@ -171,7 +171,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         what: "two steps are swapped: confirmed link before its record",
         file: "agent/src/driver/mod.rs",
-        right: "        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));",
+        right: "        let ledger = &mut self.ledger;",
         wrong: "        let early = next.effects.clone();
         let host = std::sync::Arc::clone(&self.yard.host);
         for effect in &early {
@@ -180,7 +180,7 @@ pub(crate) const BUGS: &[Bug] = &[
                 failpoint::before(effect.name());
             }
         }
-        let kept = tokio::task::block_in_place(|| self.ledger.keep_under(&next.state, accepted));",
+        let ledger = &mut self.ledger;",
         tests: KILLS,
     },
 ];
