@@ -57,12 +57,8 @@ impl Mend {
         });
         let Ok(Some(reason)) = damage.await else { return false };
         tracing::warn!(app = %to.app, release = %to, reason, "the release to go back to is damaged, it is fetched again");
-        let order = Order {
-            op: operation.op.clone(),
-            release: to.clone(),
-            leave: Leave::Confirmed,
-            seen: self.seen,
-        };
+        let order =
+            Order { op: operation.op.clone(), release: to.clone(), leave: Leave::Confirmed, seen: self.seen };
         let fetched = timeout(LONGEST, stage(self.yard.clone(), order, CancellationToken::new())).await;
         let problem = match fetched {
             Ok(Ok(())) => {

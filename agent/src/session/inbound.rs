@@ -146,8 +146,9 @@ mod tests {
                 .into(),
             ..Default::default()
         });
+        let authors = authors(&[&AuthorKey::generate().unwrap()], 1);
         let names = names(&assign);
-        let refused = misunderstood(names, &order(assign).unwrap_err());
+        let refused = misunderstood(names, &order(assign, &authors).unwrap_err());
         assert_eq!(refused.op.unwrap().as_str(), "r-1-host-1");
         assert_eq!(refused.app.unwrap().as_str(), "shop");
         assert!(

@@ -49,7 +49,8 @@ pub async fn start(
             Some((draft, keys))
         }
         Some(Own::Lacking(lacks)) => {
-            plan::say_checks(out, &planned.clone().for_eyes(), doing).map_err(|error| with_lacking(error, &planned, lacks))?;
+            plan::say_checks(out, &planned.clone().for_eyes(), doing)
+                .map_err(|error| with_lacking(error, &planned, lacks))?;
             None
         }
         None => {

@@ -328,6 +328,7 @@ mod tests {
                 agent_version: "1".into(),
                 address: "127.0.0.1".into(),
                 facts: None,
+                features: None,
                 apps: vec![AppStatus::try_from(status).unwrap()],
                 authors: Some(Authors { keys, threshold: 1 }),
             };

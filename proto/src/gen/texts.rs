@@ -18,6 +18,7 @@ impl Texts for crate::rpc::AppStatus {
         self.held.iter_mut().for_each(|text| visit(text, Layout::Line));
         visit(&mut self.detail, Layout::Line);
         self.hooks.iter_mut().for_each(|part| part.texts(visit));
+        self.past.iter_mut().for_each(|part| part.texts(visit));
     }
 }
 
@@ -37,6 +38,12 @@ impl Texts for crate::rpc::AuditRecord {
         visit(&mut self.method, Layout::Line);
         visit(&mut self.about, Layout::Line);
         visit(&mut self.outcome, Layout::Line);
+    }
+}
+
+impl Texts for crate::rpc::Authors {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.keys.iter_mut().for_each(|text| visit(text, Layout::Line));
     }
 }
 
@@ -97,6 +104,22 @@ impl Texts for crate::rpc::Facts {
         visit(&mut self.kernel, Layout::Line);
         visit(&mut self.os, Layout::Line);
         self.problems.iter_mut().for_each(|text| visit(text, Layout::Line));
+    }
+}
+
+impl Texts for crate::rpc::GrantInfo {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.release.iter_mut().for_each(|part| part.texts(visit));
+        self.key_ids.iter_mut().for_each(|text| visit(text, Layout::Line));
+    }
+}
+
+impl Texts for crate::rpc::GrantTerms {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.fleet, Layout::Line);
+        self.release.iter_mut().for_each(|part| part.texts(visit));
+        self.hosts.iter_mut().for_each(|text| visit(text, Layout::Line));
+        self.authors.iter_mut().for_each(|part| part.texts(visit));
     }
 }
 
@@ -184,6 +207,20 @@ impl Texts for crate::rpc::MissingChunksResponse {
     fn texts(&mut self, _visit: &mut dyn FnMut(&mut String, Layout)) {}
 }
 
+impl Texts for crate::rpc::ParoleResponse {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.release.iter_mut().for_each(|part| part.texts(visit));
+        self.failed_on.iter_mut().for_each(|text| visit(text, Layout::Line));
+        visit(&mut self.rollout, Layout::Line);
+    }
+}
+
+impl Texts for crate::rpc::Past {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.confirmed.iter_mut().for_each(|text| visit(text, Layout::Line));
+    }
+}
+
 impl Texts for crate::rpc::PhaseTime {
     fn texts(&mut self, _visit: &mut dyn FnMut(&mut String, Layout)) {}
 }
@@ -201,11 +238,19 @@ impl Texts for crate::rpc::Plan {
         self.checks.iter_mut().for_each(|part| part.texts(visit));
         self.unchanged.iter_mut().for_each(|text| visit(text, Layout::Line));
         self.candidates.iter_mut().for_each(|part| part.texts(visit));
+        self.grant.iter_mut().for_each(|part| part.texts(visit));
     }
 }
 
 impl Texts for crate::rpc::PushChunksResponse {
     fn texts(&mut self, _visit: &mut dyn FnMut(&mut String, Layout)) {}
+}
+
+impl Texts for crate::rpc::ReleaseHostResponse {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.host.iter_mut().for_each(|part| part.texts(visit));
+        self.apps.iter_mut().for_each(|text| visit(text, Layout::Line));
+    }
 }
 
 impl Texts for crate::rpc::ReleaseRef {

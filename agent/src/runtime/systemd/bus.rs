@@ -108,7 +108,7 @@ impl BusError {
 
     /// Whether the unit's program, or its directory, could not be executed or entered (systemd.exec(5): EXEC, CHDIR).
     pub(super) const fn could_not_run(&self) -> bool {
-        matches!(self, Self::Job { status: 200 | 203, .. })
+        matches!(self, Self::Job { end: Some(Status::Exited(200 | 203)), .. })
     }
 
     /// Whether systemd knows no such unit.

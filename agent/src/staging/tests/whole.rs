@@ -6,7 +6,7 @@ use windlass_proto::phase::Fault;
 
 use super::*;
 use crate::staging::sources::Sharing;
-use crate::{held, link};
+use crate::held;
 
 fn first() -> Vec<(&'static str, Item)> {
     vec![
