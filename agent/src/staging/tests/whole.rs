@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use windlass_proto::phase::Fault;
 
 use super::*;
-use crate::staging::sources::Sharing;
 use crate::held;
+use crate::staging::sources::Sharing;
 
 fn first() -> Vec<(&'static str, Item)> {
     vec![
