@@ -70,8 +70,13 @@ impl Taken {
 
     /// Whether it was stopped by SIGSTOP.
     pub fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        self.state() == Some('T')
+    }
+
+    /// Its state as the kernel has it (proc(5)); `None` where it is gone.
+    pub fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
     }
 
     /// Lets it go on after SIGSTOP.

@@ -197,7 +197,7 @@ impl Field {
             pass(Duration::from_millis(10));
         };
         if !over {
-            violations.push(format!("P9: the rollout goes on after {LIMIT:?}"));
+            violations.push(format!("P9: the rollout goes on after {LIMIT:?}; {}", self.agent_now()));
         }
         // What strikes with the end, or after it.
         let end = Instant::now();

@@ -68,7 +68,7 @@ fn killed_at_every_failpoint_it_ends_as_if_nothing_had_happened() {
                 let all: Vec<Strike> = first.iter().cloned().chain([Strike { at, how: How::Kill }]).collect();
                 field.prepare(story);
                 let seen = field.deploy(story, &all);
-                matrix.add(cell, all.len(), seen);
+                matrix.add(cell, &all, seen);
             }
         }
     }
@@ -104,7 +104,8 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
                     if at.name() == LEFT_BEHIND {
                         field.deploy(Story::Succeeds, &[]).must_be(Story::Succeeds);
                     }
-                    matrix.add(cell, 1, field.deploy(story, &[Strike { at, how }]));
+                    let strikes = [Strike { at, how }];
+                    matrix.add(cell, &strikes, field.deploy(story, &strikes));
                 }
             }
             groups += 1;

@@ -29,6 +29,13 @@ impl At {
             Self::Moment(_) => "(any moment)",
         }
     }
+
+    /// Whether it is a later pass than there were of a point that was passed.
+    pub(crate) fn is_beyond(&self, passed: &[String]) -> bool {
+        let Self::Point(point, pass) = self else { return false };
+        let passes = passed.iter().filter(|passed| *passed == point).count();
+        (1..*pass).contains(&passes)
+    }
 }
 
 /// What happens there. All but the first are done to the host while its agent stands still.

@@ -13,7 +13,7 @@ use windlass_tests::properties::Properties;
 use windlass_tests::run::run;
 use windlass_tests::wait::pass;
 
-use super::{Field, PROPERTIES, write_boot_id};
+use super::{Field, PROPERTIES, tail, write_boot_id};
 use crate::story::Runtime;
 use crate::strike::How;
 
@@ -78,10 +78,23 @@ impl Field {
             }
             if since.elapsed() > PROPERTIES {
                 let said = if confirmed.is_none() { properties.said() } else { String::new() };
-                return vec![format!("P1: with {how} {says:?} is served and not {confirmed:?} {said}")];
+                let agent = self.agent_now();
+                return vec![format!(
+                    "P1: with {how} {says:?} is served and not {confirmed:?} {said}; {agent}"
+                )];
             }
             pass(Duration::from_millis(50));
         }
+    }
+
+    /// What the agent does, for whoever wants to know why the host is not as it should be: in words, with the end of its log.
+    pub(super) fn agent_now(&self) -> String {
+        let does = match self.agent.program.state() {
+            Some('T') => "stands still",
+            Some('Z') | None => "has ended",
+            Some(_) => "runs",
+        };
+        format!("the agent {does}; its log:\n{}", tail(&self.agent.log()))
     }
 
     /// What the app answers of its version.
