@@ -186,6 +186,9 @@ async fn a_hosts_key_alone_gets_it_a_certificate_and_changes_nothing() {
     moved.labels.insert("pci".into(), "yes".into());
     let again = enrol_over(&channel, moved.clone(), &key).await.unwrap();
     assert_eq!((again.host_id, again.ignored_labels), (first.host_id.clone(), vec!["pci=yes".to_owned()]));
+    // Nor does the token that it has used.
+    let used = rpc::EnrollRequest { token: join, ..moved.clone() };
+    assert_eq!(enrol_over(&channel, used, &key).await.unwrap().ignored_labels, ["pci=yes"]);
     assert_eq!(shown(&mut operator).await.labels, before.labels);
     assert_eq!(shown(&mut operator).await.address, before.address);
 

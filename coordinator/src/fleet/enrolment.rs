@@ -52,6 +52,10 @@ impl Fleet {
             Some((token, _)) => {
                 let token = token.clone();
                 let given = self.check_token(&enrolment)?;
+                // The answer may have been lost: the same token says again who the host is, and no more.
+                if self.tokens.get(&token).is_some_and(|token| token.used.is_some()) {
+                    return self.come_back(&enrolment);
+                }
                 self.join(enrolment, &token, given, fresh)
             }
         }
@@ -125,12 +129,6 @@ impl Fleet {
         let id = record.id.clone();
         if before.is_some() {
             self.may_have_certificate(&id)?;
-        }
-        // The answer may have been lost, and the same token says the same again.
-        if before.as_ref() == Some(&record)
-            && self.tokens.get(token).is_some_and(|token| token.used.is_some())
-        {
-            return Ok(Enrolled { id, is_change: false, ignored_labels: Vec::new() });
         }
         self.use_token(token, &id, &enrolment);
         match self.hosts.get_mut(&id) {
