@@ -28,8 +28,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// How long after the end a strike is waited for.
 const LATE: Duration = Duration::from_secs(2);
 
-/// So often a deployment is begun again whose abort came when what it was to abort was over: a machine under load.
-const TOO_LATE: usize = 4;
+/// How often a deployment is repeated that was not the one that was wanted.
+const REPEATS: usize = 4;
 
 /// Longest that the host may then take to have all its properties.
 const PROPERTIES: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub(crate) struct Seen {
     pub(crate) violations: Vec<String>,
     /// The points passed, in order; of the last agent only where one was killed.
     pub(crate) passed: Vec<String>,
-    /// The operator aborted when the host was past the phase in which to abort.
+    /// The operator aborted when the host was past the phase in which to abort: a machine under load.
     pub(crate) aborted_late: bool,
 }
 
@@ -133,9 +133,12 @@ impl Field {
             // What is wrong with an attempt that does not count is wrong all the same.
             violations.append(&mut seen.violations);
             tries += 1;
-            if !seen.aborted_late || tries > TOO_LATE {
+            // What nobody waits for, such as pruning, is on record with its own deployment or with the next one.
+            let missed = strikes.get(seen.strikes).is_some_and(|strike| strike.at.is_unpassed(&seen.passed));
+            if !(seen.aborted_late || missed) || tries > REPEATS {
                 return Seen { violations, ..seen };
             }
+            self.prepare(story);
         }
     }
 

@@ -32,9 +32,18 @@ impl At {
 
     /// Whether it is a later pass than there were of a point that was passed.
     pub(crate) fn is_beyond(&self, passed: &[String]) -> bool {
-        let Self::Point(point, pass) = self else { return false };
-        let passes = passed.iter().filter(|passed| *passed == point).count();
-        (1..*pass).contains(&passes)
+        self.passes(passed).is_some_and(|(passes, pass)| (1..pass).contains(&passes))
+    }
+
+    /// Whether it is a pass of a point that was not passed at all.
+    pub(crate) fn is_unpassed(&self, passed: &[String]) -> bool {
+        self.passes(passed).is_some_and(|(passes, _)| passes == 0)
+    }
+
+    /// How often the point was passed, and which pass this is.
+    fn passes(&self, passed: &[String]) -> Option<(usize, usize)> {
+        let Self::Point(point, pass) = self else { return None };
+        Some((passed.iter().filter(|passed| *passed == point).count(), *pass))
     }
 }
 
