@@ -27,6 +27,7 @@ use crate::hook::runner::{HookRunner, ShimRunner};
 use crate::hook::unit::UnitRunner;
 use crate::identity::Vault;
 use crate::layout::Layout;
+use crate::metrics;
 use crate::network;
 use crate::perform::Host;
 use crate::pulse::{self, Pulse, Watched};
@@ -228,6 +229,16 @@ impl App {
         let name = link.settings.name.clone();
         let state = link.state.subscribe();
         let tasks = TaskTracker::new();
+        if let Some(address) = link.settings.metrics_listen {
+            let sources = metrics::Sources {
+                counted: driver.counted(),
+                published: published.clone(),
+                link: state.clone(),
+                identity: link.identity.subscribe(),
+                layout: link.layout.clone(),
+            };
+            tasks.spawn(metrics::run(address, sources, stop.clone()));
+        }
         let renewing = renewal::run(
             bulk,
             Arc::clone(&link.settings),

@@ -1,6 +1,6 @@
 //! The agent: one per host; installs releases, runs them, probes them, and goes back by itself.
 //!
-//! It dials out and listens nowhere but on a local socket. All decisions are made by the pure machine in
+//! It dials out and listens nowhere but on a local socket, and for metrics where its configuration says so. All decisions are made by the pure machine in
 //! `windlass-release`; this crate makes its events and performs its effects.
 //!
 //! Tasks and what flows between them:
@@ -28,6 +28,7 @@
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release; [`mend`] does it again for a damaged way back. [`store`]: what is remembered of releases; [`retain`]: which stay; [`pin`]: which somebody wants.
 //! * [`failpoint`]: where tests kill the agent; nothing but in a build for them.
+//! * [`metrics`]: what a monitoring system sees of the host.
 //! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
@@ -61,6 +62,7 @@ pub mod layout;
 pub mod link;
 pub mod log;
 mod mend;
+pub mod metrics;
 pub mod network;
 pub mod perform;
 pub mod pidfd;

@@ -9,14 +9,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
-use windlass_proto::rpc::DESCRIPTORS;
 use windlass_proto::rpc::agent_service_server::AgentServiceServer;
-use windlass_proto::rpc::bundle_service_server::BundleServiceServer;
-use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
-use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
 use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
 use crate::clock::{self, Clock};
@@ -24,32 +18,20 @@ use crate::config::Settings;
 use crate::driver::{self, Disk, Driver, DriverFailed};
 use crate::fleet::{self, Fleet, LoadError};
 use crate::guests::Guests;
-use crate::listen::{self, Accepted, Connection, Door};
+use crate::listen::{self, Accepted, Door};
+use crate::metrics::Metrics;
 use crate::objects::{ObjectError, Objects};
 use crate::pki::{Pki, PkiError};
+use crate::routes::{GUEST_BYTES, guest_server, operator_routes, serve, server};
 use crate::rpc::agent::Agents;
 use crate::rpc::audit::AuditLog;
 use crate::rpc::auth::TableLayer;
-use crate::rpc::bundle::Bundles;
-use crate::rpc::fleet::Fleets;
-use crate::rpc::rollout::Rollouts;
 use crate::rpc::{DECODE, Shared};
 use crate::session::Sessions;
 use crate::store::{Member, Rise, SledStore, StateStore, StoreError};
 
 /// Calls under way get so long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Requests of one connection at a time; more wait.
-const PER_CONNECTION: usize = 64;
-/// Streams of one connection at a time.
-const STREAMS: u32 = 128;
-/// Largest message of a caller without a certificate, and all that it may send unread.
-const GUEST_BYTES: usize = 64 * 1024;
-/// The smallest that HTTP/2 allows.
-const GUEST_FRAME: u32 = 16 * 1024;
-/// Streams of such a caller; it makes one request after the other.
-const GUEST_STREAMS: u32 = 2;
-
 /// How long the driver may take to answer before systemd is no longer told that all is well; it gives a failing disk longer
 /// than that, and a slow one less.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -76,7 +58,7 @@ pub enum AppError {
     /// An address is taken or not ours.
     #[error("cannot listen for {whom} on {address}; choose another address with {option}")]
     Bind {
-        /// `agents` or `operators`.
+        /// `agents`, `operators` or `metrics`.
         whom: &'static str,
         /// The address.
         address: SocketAddr,
@@ -146,6 +128,7 @@ pub struct App {
     driver_stop: CancellationToken,
     epoch: u64,
     time: Arc<SteadyTime>,
+    metrics: Option<Metrics>,
 }
 
 /// A bound listener with its TLS.
@@ -180,6 +163,10 @@ impl App {
         let addresses = settings.state_dir.join("addresses.json");
         let agents = bind("agents", "--agent-listen", settings.agent_listen).await?;
         let operators = bind("operators", "--operator-listen", settings.operator_listen).await?;
+        let metrics = match settings.metrics_listen {
+            Some(address) => Some(bind("metrics", "--metrics-listen", address.0).await?),
+            None => None,
+        };
         let (state_dir, fleet_name) = (settings.state_dir.clone(), settings.fleet.clone());
         let (pki, store, objects) = blocking(move || {
             let pki = Pki::load_or_make(&state_dir, &fleet_name)?;
@@ -213,6 +200,12 @@ impl App {
             pki.operators().certificate_pem(),
             ClientCertificates::Required,
         )?;
+        let metrics = match metrics {
+            Some(bound) => {
+                Some(Metrics::new(bound, &fleet, &settings.state_dir, &pki, [&own_agents, &own_operators])?)
+            }
+            None => None,
+        };
         let time = clock::steady();
         let (agents_tls, operators_tls) = (time.judge_clients(agents_tls), time.judge_clients(operators_tls));
         let (stop, driver_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -223,7 +216,7 @@ impl App {
             clock,
             driver_stop.clone(),
         );
-        write_addresses(&addresses, agents.1, operators.1)?;
+        write_addresses(&addresses, agents.1, operators.1, metrics.as_ref().map(|metrics| metrics.address))?;
         let shared = Shared::new(driver.clone(), objects, AuditLog(store), stop.clone());
         Ok(Self {
             agents: BoundDoor { listener: agents.0, address: agents.1, tls: agents_tls },
@@ -236,6 +229,7 @@ impl App {
             driver_stop,
             epoch,
             time,
+            metrics,
         })
     }
 
@@ -244,8 +238,19 @@ impl App {
         let set = |what| move |source: io::Error| AppError::Set { what, source: source.into() };
         let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
-        let Self { agents, operators, driver, mut driver_task, shared, pki, stop, driver_stop, epoch, time } =
-            self;
+        let Self {
+            agents,
+            operators,
+            driver,
+            mut driver_task,
+            shared,
+            pki,
+            stop,
+            driver_stop,
+            epoch,
+            time,
+            metrics,
+        } = self;
         let sessions = Sessions {
             driver: driver.clone(),
             objects: shared.objects.clone(),
@@ -263,7 +268,9 @@ impl App {
         let agent_routes = server()
             .layer(TableLayer(guests.clone()))
             .add_service(service.max_decoding_message_size(DECODE).max_encoding_message_size(DECODE));
-        let operator_routes = operator_routes(&shared, &pki, guests.clone()).await?;
+        let operator_routes = operator_routes(&shared, &pki, guests.clone()).await;
+        let operator_routes = operator_routes
+            .map_err(|source| AppError::Set { what: "offer reflection", source: source.into() })?;
         let (agent_address, operator_address) = (agents.address, operators.address);
         let mut serving = tokio::task::JoinSet::new();
         let BoundDoor { listener, tls, .. } = agents;
@@ -276,6 +283,14 @@ impl App {
         let Accepted { members, .. } =
             listen::accept(listener, tls, Door::Operators, guests.clone(), stop.clone());
         serving.spawn(serve(members, "operators", operator_routes, stop.clone()));
+        if let Some(metrics) = metrics {
+            tracing::info!(address = %metrics.address, "metrics at /metrics");
+            let serving_metrics = metrics.serve(driver.clone(), guests.clone(), stop.clone());
+            serving.spawn(async {
+                serving_metrics.await;
+                Ok(())
+            });
+        }
         tracing::info!(agents = %agent_address, operators = %operator_address, epoch, "ready");
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -311,76 +326,20 @@ impl App {
     }
 }
 
-/// HTTP/2 with the contract's windows and frames, and this side's bounds.
-fn server() -> tonic::transport::Server {
-    tls::http2_server()
-        .concurrency_limit_per_connection(PER_CONNECTION)
-        .max_concurrent_streams(STREAMS)
-        .http2_max_pending_accept_reset_streams(Some(32))
-        .http2_max_header_list_size(16 * 1024)
-}
-
-/// The same for callers without a certificate, who bring a CSR and a few labels. What all of them can make the coordinator hold
-/// is [`crate::guests`]' places times the window.
-fn guest_server() -> tonic::transport::Server {
-    server()
-        .initial_stream_window_size(GUEST_BYTES as u32)
-        .initial_connection_window_size(GUEST_BYTES as u32)
-        .max_frame_size(GUEST_FRAME)
-        .concurrency_limit_per_connection(1)
-        .max_concurrent_streams(GUEST_STREAMS)
-        .http2_max_header_list_size(4 * 1024)
-}
-
-type Guarded = tower::layer::util::Stack<TableLayer, tower::layer::util::Identity>;
-
-async fn operator_routes(shared: &Shared, pki: &Pki, guests: Guests) -> Result<Router<Guarded>, AppError> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let unset = |source: tonic_reflection::server::Error| AppError::Set {
-        what: "offer reflection",
-        source: source.into(),
-    };
-    let fleets = Fleets { shared: shared.clone(), pki: pki.clone() };
-    let rollouts = RolloutServiceServer::new(Rollouts(shared.clone()));
-    let bundles = BundleServiceServer::new(Bundles(shared.clone()));
-    health.set_serving::<FleetServiceServer<Fleets>>().await;
-    health.set_serving::<RolloutServiceServer<Rollouts>>().await;
-    health.set_serving::<BundleServiceServer<Bundles>>().await;
-    Ok(server()
-        .layer(TableLayer(guests))
-        .add_service(FleetServiceServer::new(fleets).max_decoding_message_size(DECODE))
-        .add_service(rollouts.max_decoding_message_size(DECODE))
-        .add_service(bundles.max_decoding_message_size(DECODE))
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(unset)?)
-        // Python's client and older grpcurl know only this one.
-        .add_service(reflection().build_v1alpha().map_err(unset)?))
-}
-
-async fn serve(
-    incoming: ReceiverStream<io::Result<Connection>>,
-    whom: &'static str,
-    routes: Router<Guarded>,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let served = routes.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
-    if let Err(error) = &served {
-        tracing::error!(whom, error = %crate::log::chain(error), "serving ended");
-    }
-    served
-}
-
-fn write_addresses(path: &Path, agent: SocketAddr, operator: SocketAddr) -> Result<(), AppError> {
-    let text = serde_json::json!({
+fn write_addresses(
+    path: &Path,
+    agent: SocketAddr,
+    operator: SocketAddr,
+    metrics: Option<SocketAddr>,
+) -> Result<(), AppError> {
+    let mut text = serde_json::json!({
         "agent": agent.to_string(),
         "operator": operator.to_string(),
         "pid": std::process::id(),
     });
+    if let Some(metrics) = metrics {
+        text["metrics"] = metrics.to_string().into();
+    }
     crate::pki::write(path, format!("{text}\n").as_bytes(), 0o644)?;
     Ok(())
 }

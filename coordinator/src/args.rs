@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use windlass_proto::metrics::MetricsAddress;
 
 /// Leads rollouts across the fleet.
 #[derive(Debug, Parser)]
@@ -39,9 +40,9 @@ pub enum Verb {
 }
 
 /// Flags of `run`; each wins over the same key of the file.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
-    /// Settings file (TOML): fleet, state_dir, agent_listen, operator_listen.
+    /// Settings file (TOML): fleet, state_dir, agent_listen, operator_listen, metrics_listen.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where state, objects and certificates are kept.
@@ -56,6 +57,9 @@ pub struct RunArgs {
     /// Where operators connect [default: 127.0.0.1:7444]; port 0 takes any free one.
     #[arg(long, value_name = "ADDR")]
     pub operator_listen: Option<SocketAddr>,
+    /// Where Prometheus reads /metrics [default: nowhere]; a port alone is one of 127.0.0.1.
+    #[arg(long, value_name = "PORT|ADDR")]
+    pub metrics_listen: Option<MetricsAddress>,
     /// Lead although hosts have obeyed a coordinator that this state does not know: it was restored from a backup, and every
     /// other coordinator of this fleet is stopped for good. Once is enough; hosts that return later are led too.
     #[arg(long)]

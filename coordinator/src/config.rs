@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use windlass_proto::id::{FleetName, InvalidName};
+use windlass_proto::metrics::MetricsAddress;
 
 use crate::args::RunArgs;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub agent_listen: SocketAddr,
     /// Where operators connect.
     pub operator_listen: SocketAddr,
+    /// Where a monitoring system reads metrics; nowhere by default.
+    pub metrics_listen: Option<MetricsAddress>,
     /// The state was restored from a backup and is to lead all the same. A flag only: it is for one start.
     pub after_restore: bool,
 }
@@ -32,6 +35,7 @@ struct Fragment {
     state_dir: Option<PathBuf>,
     agent_listen: Option<SocketAddr>,
     operator_listen: Option<SocketAddr>,
+    metrics_listen: Option<MetricsAddress>,
 }
 
 /// Settings that cannot be used.
@@ -90,6 +94,7 @@ impl Settings {
             state_dir,
             agent_listen: agent_listen.unwrap_or((Ipv4Addr::UNSPECIFIED, 7443).into()),
             operator_listen: operator_listen.unwrap_or((Ipv4Addr::LOCALHOST, 7444).into()),
+            metrics_listen: args.metrics_listen.or(file.metrics_listen),
             after_restore: args.after_restore,
         })
     }
@@ -117,7 +122,9 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = "fleet = 'shop'\nstate_dir = '/var/lib/w'\nagent_listen = '127.0.0.1:1'\n";
         let args = RunArgs { fleet: Some("dev".into()), ..RunArgs::default() };
-        let settings = with_file(file, args).unwrap();
+        assert_eq!(with_file(file, args.clone()).unwrap().metrics_listen, None);
+        let settings = with_file(&format!("{file}metrics_listen = 9464\n"), args).unwrap();
+        assert_eq!(settings.metrics_listen.unwrap().to_string(), "127.0.0.1:9464");
         assert_eq!(settings.fleet, "dev");
         assert_eq!(settings.state_dir, Path::new("/var/lib/w"));
         assert_eq!(settings.agent_listen.to_string(), "127.0.0.1:1");

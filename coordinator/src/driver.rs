@@ -135,7 +135,11 @@ async fn run(
         }
         let (writes, outbox) = fleet.take_changes();
         let writing = Instant::now();
+        let is_commit = !writes.is_empty();
         disk.commit(writes).await?;
+        if is_commit {
+            fleet.counted.commit(writing.elapsed());
+        }
         if writing.elapsed() > DEAF {
             tracing::warn!(seconds = writing.elapsed().as_secs(), "the disk is slow");
             fleet.now = clock.now();

@@ -41,6 +41,8 @@ struct Book {
     origins: BTreeMap<Origin, Account>,
     places: usize,
     refused: Refused,
+    /// What of it was said already.
+    said: Refused,
 }
 
 /// Whoever shares an address: an IPv4 address, or the network of an IPv6 one, of which everybody has as many as he likes.
@@ -76,7 +78,7 @@ impl Account {
     }
 }
 
-/// What was refused since it was last said.
+/// What was refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Refused {
     /// Connections beyond the bounds.
@@ -136,15 +138,26 @@ impl Guests {
     pub async fn tell(&self) {
         loop {
             tokio::time::sleep(SAID_EVERY).await;
-            let Refused { connections, calls } = self.take_refused();
+            let Refused { connections, calls } = self.refused_since_said();
             if connections + calls > 0 {
                 tracing::info!(connections, calls, "callers without a certificate were refused");
             }
         }
     }
 
-    fn take_refused(&self) -> Refused {
-        self.with(|book, _| std::mem::take(&mut book.refused))
+    /// What was refused since the coordinator started.
+    pub fn refused_ever(&self) -> Refused {
+        self.with(|book, _| book.refused)
+    }
+
+    fn refused_since_said(&self) -> Refused {
+        self.with(|book, _| {
+            let said = std::mem::replace(&mut book.said, book.refused);
+            Refused {
+                connections: book.refused.connections - said.connections,
+                calls: book.refused.calls - said.calls,
+            }
+        })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Book, Timestamp) -> T) -> T {
@@ -182,7 +195,7 @@ mod tests {
         assert_eq!(first.len(), PLACES_EACH);
         let others: Vec<_> = (2..).map_while(|n| guests.enter(ip(n))).collect();
         assert_eq!(others.len(), PLACES - PLACES_EACH);
-        assert_eq!(guests.take_refused(), Refused { connections: 2, calls: 0 });
+        assert_eq!(guests.refused_since_said(), Refused { connections: 2, calls: 0 });
         drop(first);
         assert!(guests.enter(ip(1)).is_some(), "who leaves makes room");
     }
@@ -194,8 +207,9 @@ mod tests {
         assert!((512..700).contains(&calls), "{calls}");
         assert!(guests.call(ip(2)).is_ok());
         guests.refuse_call();
-        assert_eq!(guests.take_refused().calls, 2 * u64::from(CALLS.burst) - calls as u64 + 1);
-        assert_eq!(guests.take_refused(), Refused::default());
+        assert_eq!(guests.refused_since_said().calls, 2 * u64::from(CALLS.burst) - calls as u64 + 1);
+        assert_eq!(guests.refused_since_said(), Refused::default());
+        assert!(guests.refused_ever().calls > u64::from(CALLS.burst) / 2);
     }
 
     #[test]

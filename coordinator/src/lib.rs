@@ -10,8 +10,10 @@
 //! ```
 //!
 //! * Start: [`args`], [`config`], [`log`], [`app`]; certificates: [`pki`].
-//! * Doors: [`listen`] (accept loop, TLS, who is calling), [`rpc`] (services; `rpc::auth` is the table of who may call).
+//! * Doors: [`listen`] (accept loop, TLS, who is calling), `routes` (servers and their bounds), [`rpc`] (services; `rpc::auth` is the
+//!   table of who may call).
 //! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
+//! * [`metrics`]: what a monitoring system sees.
 //! * [`questions`]: what hosts were asked, and whose answer is waited for.
 //! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence), in directories that are
 //!   [`private`].
@@ -29,11 +31,13 @@ pub mod fleet;
 pub mod guests;
 pub mod listen;
 pub mod log;
+pub mod metrics;
 pub mod objects;
 pub mod pki;
 mod private;
 pub mod questions;
 pub mod rate;
+mod routes;
 pub mod rpc;
 pub mod session;
 pub mod store;

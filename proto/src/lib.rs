@@ -13,7 +13,8 @@
 //! * [`shown`]: texts from elsewhere, for a person's eyes.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
-//! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`].
+//! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`], feature `metrics` adds
+//! [`metrics`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
@@ -25,6 +26,8 @@ pub mod fence;
 pub mod grant;
 pub mod id;
 pub mod limits;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod phase;
 pub mod refused;
 pub mod release;

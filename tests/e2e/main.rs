@@ -20,6 +20,7 @@ mod integrity;
 mod kills;
 mod local;
 mod logs;
+mod metrics;
 mod prometheus;
 mod refusals;
 mod rollouts;

@@ -119,8 +119,12 @@ pub fn take_coordinator(fleet: &Fleet, ways: Ways) -> Taken {
     let ports = |line: &mut Vec<String>| {
         let free: Vec<usize> = (0..line.len()).filter(|at| line[*at].ends_with(":0")).collect();
         for at in free {
-            let agents = line[at - 1].contains("agent");
-            line[at] = address(if agents { " agents=" } else { " operators=" });
+            match line[at - 1].as_str() {
+                "--agent-listen" => line[at] = address(" agents="),
+                "--operator-listen" => line[at] = address(" operators="),
+                // Nobody looks for its metrics where they were.
+                _ => {}
+            }
         }
     };
     Taken::over(fleet.coordinator_pid(), logs.join("coordinator.test.log"), ways, ports)

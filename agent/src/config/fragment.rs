@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use windlass_proto::metrics::MetricsAddress;
 use windlass_proto::spec::ByteSize;
 
 /// agent.toml. A key it does not know is an error, so that a misspelt one is not silently without effect.
@@ -27,6 +28,8 @@ pub struct Fragment {
     pub join_token: Option<String>,
     /// File that holds the token instead.
     pub join_token_file: Option<PathBuf>,
+    /// Where a monitoring system reads metrics; nowhere when absent.
+    pub metrics_listen: Option<MetricsAddress>,
     /// Labels that the host announces at enrolment.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -99,6 +99,10 @@ author_keys = ["ed25519:AAAA"]
             (GOOD.replace("state_dir", "statedir"), "line 4: unknown field `statedir`"),
             (GOOD.replace("name = \"host-1\"", ""), "missing field `name`"),
             (GOOD.replace("[labels]", "join_token_file = \"x\"\n[labels]"), "keep one of"),
+            (
+                GOOD.replace("[labels]", "metrics_listen = \"here\"\n[labels]"),
+                "where metrics can be served: write a port",
+            ),
             (GOOD.replace("[labels]", "[labels"), "line 8"),
         ];
         for (text, expected) in cases {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use windlass_proto::id::{AppName, HostName};
+use windlass_proto::metrics::MetricsAddress;
 
 use super::ConfigError;
 use super::fragment::Fragment;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub coordinators: Vec<String>,
     /// Where the token for the first contact comes from.
     pub join_token: JoinTokenSource,
+    /// Where a monitoring system reads metrics.
+    pub metrics_listen: Option<MetricsAddress>,
     /// Labels that the host announces at enrolment.
     pub labels: BTreeMap<String, String>,
     /// What this host allows.
@@ -193,6 +196,7 @@ impl Settings {
             run_dir: base.join(fragment.run_dir),
             coordinators: fragment.coordinators,
             join_token,
+            metrics_listen: fragment.metrics_listen,
             labels: fragment.labels,
             policy: HostPolicy {
                 author_keys: policy.author_keys,

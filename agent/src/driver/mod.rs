@@ -26,6 +26,7 @@ use crate::clock;
 use crate::dispatch::{Finding, Found, Lanes, Yard};
 use crate::exchange::{FromSession, Published, Under};
 use crate::failpoint;
+use crate::metrics::Counted;
 use crate::network;
 use crate::perform::chain;
 use crate::pulse::Pulse;
@@ -61,6 +62,8 @@ pub struct Driver {
     sweep_at: BootTime,
     /// The highest number of a status of an app that was forgotten.
     newest_forgotten: u64,
+    /// For the metrics.
+    counted: Counted,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Driver {
             refused_until: BootTime(0),
             sweep_at: BootTime(0),
             newest_forgotten: 0,
+            counted: Counted::default(),
         };
         driver.sweep_later();
         let obeyed = driver.ledger.obeyed().cloned();
@@ -120,6 +124,11 @@ impl Driver {
     /// Where the coordinators' addresses are put, by which it is seen whether there is a way to them.
     pub fn coordinators(&self) -> Arc<OnceLock<Vec<SocketAddr>>> {
         Arc::clone(&self.coordinators)
+    }
+
+    /// What it counts.
+    pub fn counted(&self) -> Counted {
+        self.counted.clone()
     }
 
     /// Runs until `stop`; then lets effects come to an end. Applications go on.
@@ -272,6 +281,7 @@ impl Driver {
         self.point_confirmed(name, &next.effects);
         let app = self.apps.get_mut(name).ok_or_else(|| Unwilling::NoApp(name.clone()))?;
         let ended = ending(&app.state, &next.state);
+        self.counted.step(&app.state, &next.state);
         app.state = next.state;
         let redial = next.effects.contains(&Effect::Redial);
         app.lanes.dispatch(&app.state, next.effects, &in_words(now));

@@ -107,6 +107,7 @@ impl Driver {
         tracing::info!(app = %name, "app forgotten: nothing of it is here");
         self.newest_forgotten = self.newest_forgotten.max(app.state.seq);
         self.published.send_modify(|published| drop(published.apps.remove(name)));
+        self.counted.forget(name);
         tokio::spawn(app.lanes.finish());
         let removed = tokio::task::block_in_place(|| self.yard.host.layout.remove_app(name));
         if let Err(error) = removed {

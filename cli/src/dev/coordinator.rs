@@ -26,6 +26,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 struct Addresses {
     agent: String,
     operator: String,
+    #[serde(default)]
+    metrics: Option<String>,
     pid: u32,
 }
 
@@ -36,9 +38,12 @@ fn addresses(place: &Place) -> Option<Addresses> {
 /// Starts the coordinator and waits until it listens.
 pub(super) async fn start(place: &Place, programs: &Programs, record: &mut CoordinatorRecord) -> Result<()> {
     let any = "127.0.0.1:0".to_owned();
-    let (agent, operator) = addresses(place).map_or((any.clone(), any), |a| (a.agent, a.operator));
+    let before = addresses(place);
+    let metrics = before.as_ref().and_then(|before| before.metrics.clone()).unwrap_or_else(|| any.clone());
+    let (agent, operator) = before.map_or((any.clone(), any), |a| (a.agent, a.operator));
     check_free(place, "agents", &agent)?;
     check_free(place, "operators", &operator)?;
+    check_free(place, "metrics", &metrics)?;
     let state = place.coordinator_state();
     let args = [
         "run".as_ref(),
@@ -50,6 +55,8 @@ pub(super) async fn start(place: &Place, programs: &Programs, record: &mut Coord
         agent.as_ref(),
         "--operator-listen".as_ref(),
         operator.as_ref(),
+        "--metrics-listen".as_ref(),
+        metrics.as_ref(),
     ];
     let process = spawn_detached(&programs.windlass, &programs.coordinator, args, &record.log)?;
     record.set_process(Some(process));
@@ -65,6 +72,7 @@ pub(super) async fn start(place: &Place, programs: &Programs, record: &mut Coord
         None => return Err(failed(&format!("the coordinator did not listen within {} s", START.as_secs()))),
     };
     (record.address, record.agent_address) = (bound.operator, bound.agent);
+    record.metrics = bound.metrics.unwrap_or_default();
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! One host of the fleet: its agent's configuration, join token and process.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 
 use serde::Serialize;
 use windlass_proto::rpc::CreateTokenRequest;
@@ -19,6 +20,7 @@ struct AgentConfig<'a> {
     address: &'a str,
     state_dir: &'a str,
     run_dir: &'a str,
+    metrics_listen: &'a str,
     coordinators: [&'a str; 1],
     join_token_file: &'a str,
     policy: Policy<'a>,
@@ -47,11 +49,16 @@ pub(super) async fn start(
     let token = client.fleet.create_token(request).await;
     let token = token.map_err(|status| client.failure(&failed("create a join token"), &status))?;
     let token = client.received(token);
+    if !is_free(&host.metrics) {
+        let none = || ExpectedError::failed(failed("find a free port"));
+        host.metrics = free_address(&host.address).ok_or_else(none)?;
+    }
     let config = AgentConfig {
         name: &host.name,
         address: &host.address,
         state_dir: "state",
         run_dir: "run",
+        metrics_listen: &host.metrics,
         coordinators: [coordinator],
         join_token_file: "join-token",
         policy: Policy {
@@ -75,6 +82,16 @@ pub(super) async fn start(
     let process = spawn_detached(&programs.windlass, &programs.agent, args, &host.log)?;
     host.set_process(Some(process));
     Ok(())
+}
+
+fn is_free(address: &str) -> bool {
+    !address.is_empty() && TcpListener::bind(address).is_ok()
+}
+
+/// A port of this address that nobody has.
+fn free_address(address: &str) -> Option<String> {
+    let listener = TcpListener::bind((address, 0)).ok()?;
+    listener.local_addr().ok().map(|address| address.to_string())
 }
 
 /// `role=app`, and one of three racks in turn.

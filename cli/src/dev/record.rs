@@ -36,6 +36,9 @@ pub struct CoordinatorRecord {
     pub address: String,
     /// Where agents reach it.
     pub agent_address: String,
+    /// Where its metrics are: `/metrics` of this address.
+    #[serde(default)]
+    pub metrics: String,
     /// Its state.
     pub state_dir: PathBuf,
     /// Its log.
@@ -53,6 +56,9 @@ pub struct HostRecord {
     pub start_ticks: Option<u64>,
     /// What its apps bind.
     pub address: String,
+    /// Where its agent's metrics are: `/metrics` of this address.
+    #[serde(default)]
+    pub metrics: String,
     /// Its agent's state.
     pub state_dir: PathBuf,
     /// Its agent's log.
@@ -69,6 +75,7 @@ impl HostRecord {
             address: Ipv4Addr::from(Ipv4Addr::new(127, 0, 1, 0).to_bits() + number).to_string(),
             state_dir: place.host_state(&name),
             log: place.log(&name),
+            metrics: String::new(),
             name,
         }
     }
@@ -110,6 +117,7 @@ impl FleetRecord {
                 start_ticks: None,
                 address: String::new(),
                 agent_address: String::new(),
+                metrics: String::new(),
                 state_dir: place.coordinator_state(),
                 log: place.log("coordinator"),
             },

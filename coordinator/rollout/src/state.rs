@@ -76,6 +76,13 @@ pub enum State {
 }
 
 impl State {
+    /// All in which a rollout is over.
+    pub const ENDS: &[Self] =
+        &[Self::Succeeded, Self::RolledBack, Self::RollbackFailed, Self::Failed, Self::Cancelled];
+
+    /// The words of all others.
+    pub const OPEN: &[&'static str] = &["Validating", "Preparing", "Progressing", "Promoting", "Aborting"];
+
     /// The word shown: the state's name in DESIGN 6.
     pub const fn word(self) -> &'static str {
         match self {
@@ -129,6 +136,9 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Manual, Self::Budget, Self::LostHosts, Self::Recovery];
+
     /// The word shown.
     pub const fn word(self) -> &'static str {
         match self {

@@ -38,6 +38,9 @@ pub enum HostState {
 }
 
 impl HostState {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Ready, Self::Silent, Self::Cordoned, Self::Quarantined, Self::Foreign];
+
     /// The word shown.
     pub const fn word(self) -> &'static str {
         match self {

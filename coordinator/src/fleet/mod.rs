@@ -8,11 +8,13 @@
 //! * `declined`: what hosts do not do. `bundles`: the index of bundles. `grants`: leave to use earlier ones.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
+//!   `counted`: numbers for the metrics.
 //! * `persist`: keys, and the way back from disk.
 
 mod acts;
 mod audit;
 mod bundles;
+mod counted;
 mod declined;
 mod enrolment;
 mod grants;
@@ -42,6 +44,7 @@ use windlass_rollout::Rollout;
 
 pub use self::acts::{Removal, Unquarantine};
 pub use self::audit::Act;
+pub use self::counted::Counted;
 pub use self::enrolment::{Enrolled, Enrolment};
 pub use self::hosts::{Greeting, HostState};
 use self::leads::Leads;
@@ -97,6 +100,8 @@ pub struct Fleet {
     changes: Changes,
     /// The operator whose command is being done.
     acting: Option<String>,
+    /// For the metrics.
+    pub counted: Counted,
 }
 
 /// A host and its session.
@@ -204,6 +209,7 @@ impl Fleet {
             watchers: HashMap::new(),
             changes: Changes::default(),
             acting: None,
+            counted: Counted::default(),
         }
     }
 

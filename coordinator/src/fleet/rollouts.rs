@@ -178,8 +178,12 @@ impl Fleet {
         // Hosts of a rollout are fixed, so before and after are walked side by side: no search for each.
         let mut former = before.map(|rollout| rollout.hosts.iter());
         for (name, host) in &entry.rollout.hosts {
-            if former.as_mut().and_then(Iterator::next) != Some((name, host)) {
+            let before = former.as_mut().and_then(Iterator::next);
+            if before != Some((name, host)) {
                 self.changes.put(persist::rollout_host_key(id, name), host);
+                if let Some((_, before)) = before {
+                    self.counted.host(before, host);
+                }
             }
         }
         let hosts = std::collections::BTreeMap::new();
@@ -244,6 +248,9 @@ impl Fleet {
             Effect::Ended { state } => {
                 tracing::info!(rollout = %id, state = state.word(), "rollout ended");
                 self.timers.remove(id);
+                if let Some(entry) = self.rollouts.get(id) {
+                    self.counted.rollout(entry.rollout.kind, state);
+                }
                 self.conclude(id, false);
             }
             Effect::Revised => self.conclude(id, true),

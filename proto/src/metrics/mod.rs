@@ -1,0 +1,47 @@
+//! What a program shows to a monitoring system: `GET /metrics` on a listener of its own, and nothing else there.
+//!
+//! [`address`]: where, as settings write it. [`text`]: the two text formats. [`serve`]: one request a connection.
+
+pub mod address;
+mod serve;
+mod text;
+
+pub use prometheus_client;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+pub use self::address::MetricsAddress;
+pub use self::serve::serve;
+
+/// Labels of a metric, all of them words of the program: how many there are does not depend on the fleet.
+pub type Words<const N: usize> = [(&'static str, &'static str); N];
+
+/// Registers a value that was measured for this scrape.
+pub fn gauge(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+/// Registers a value for each word of a label, measured for this scrape.
+pub fn gauges(
+    registry: &mut Registry,
+    (name, label): (&str, &'static str),
+    help: &str,
+    values: impl IntoIterator<Item = (&'static str, f64)>,
+) {
+    let family = Family::<Words<1>, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    for (word, value) in values {
+        family.get_or_create(&[(label, word)]).set(value);
+    }
+    registry.register(name, help, family);
+}
+
+/// For what takes from a hundredth of a second to an hour.
+pub fn durations() -> Histogram {
+    Histogram::new([
+        0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+    ])
+}
