@@ -8,7 +8,7 @@
 //! * [`spec`]: windlass.yaml as types, with its rules.
 //! * [`fence`]: who may lead a host. [`counter`]: how releases' counters may rise. [`grant`]: the way below the highest one that a
 //!   host has seen.
-//! * [`feature`]: what a host can do. [`refused`]: what it does not.
+//! * [`event`]: the kinds of events. [`feature`]: what a host can do. [`refused`]: what it does not.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`shown`]: texts from elsewhere, for a person's eyes.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
@@ -21,6 +21,7 @@
 pub mod bundle;
 pub mod counter;
 pub mod digest;
+pub mod event;
 pub mod feature;
 pub mod fence;
 pub mod grant;

@@ -10,6 +10,7 @@ mod damage;
 mod demo;
 mod development_fleet;
 mod drain;
+mod events;
 mod fork;
 mod grants;
 mod grpc;

@@ -1,6 +1,7 @@
 //! Rules of the tree that no compiler checks: size, layout, purity, words, and what README promises.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod events;
 mod layout;
 mod packaging;
 mod promises;

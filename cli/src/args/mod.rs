@@ -215,12 +215,15 @@ pub struct Events {
     /// Only events of this rollout
     #[arg(long, value_name = "ID")]
     pub rollout: Option<String>,
-    /// At most so many past events
-    #[arg(long, value_name = "N", default_value = "200")]
-    pub limit: u32,
-    /// Only events after this sequence number
-    #[arg(long, value_name = "SEQ", default_value = "0", hide_default_value = true)]
-    pub after: u64,
+    /// At most this many past events: the newest [default: 200], or with --after the next ones [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Only events after this sequence number, and all of them: exit 7 where some are no longer kept
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
+    /// List the kinds of events, what each means and which fields it has
+    #[arg(long, conflicts_with_all = ["follow", "app", "host", "rollout", "limit", "after"])]
+    pub kinds: bool,
 }
 
 /// `windlass audit`

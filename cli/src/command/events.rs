@@ -1,34 +1,40 @@
 //! `windlass events`: who did what, and what changed.
 
+use windlass_proto::event::{Field, KINDS, Kind};
 use windlass_proto::rpc::{Event, EventsRequest};
 
 use crate::args::Events;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::invocation::Invocation;
-use crate::output::{Format, json, style, text};
+use crate::output::{Format, json, style, table, text};
 use crate::watch::interrupt::Interrupt;
 use crate::watch::retry::Retry;
 
 const SUBJECT: &str = "cannot read events";
+/// Past events when nobody says otherwise.
+const PAST: u32 = 200;
 
 /// Lists past events; with `--follow` goes on until interrupted.
 pub async fn run(invocation: &Invocation, args: Events) -> Result {
     let out = &invocation.out;
+    if args.kinds {
+        return kinds(invocation);
+    }
     let client = invocation.connect().await?;
     let mut after = args.after;
-    let mut limit = args.limit;
     let mut interrupt = Interrupt::listen()?;
     let mut retry = Retry::default();
     let mut past = Vec::new();
     loop {
         let request = EventsRequest {
-            after,
+            after: after.unwrap_or_default(),
+            resume: after.is_some(),
             follow: args.follow,
             app: args.app.clone().unwrap_or_default(),
             host: args.host.clone().unwrap_or_default(),
             rollout: args.rollout.clone().unwrap_or_default(),
-            limit,
+            limit: args.limit.unwrap_or(if after.is_some() { u32::MAX } else { PAST }),
         };
         let mut fleet = client.fleet.clone();
         let answer = tokio::select! {
@@ -45,7 +51,7 @@ pub async fn run(invocation: &Invocation, args: Events) -> Result {
                 match next {
                     Ok(Some(event)) => {
                         retry.reset();
-                        after = event.seq;
+                        after = Some(event.seq);
                         if !args.follow && matches!(out.format, Format::Json | Format::Yaml) {
                             past.push(event);
                         } else {
@@ -67,14 +73,52 @@ pub async fn run(invocation: &Invocation, args: Events) -> Result {
             }
             return Ok(Exit::Done);
         }
-        // Whoever follows waits for the coordinator to come back, and misses nothing that it kept.
-        limit = u32::MAX;
+        // Whoever follows waits for the coordinator to come back, and misses nothing.
         let failure = client.failure(SUBJECT, &status);
         tokio::select! {
             again = retry.wait(&status) => if !again { return Err(failure) },
             () = interrupt.first() => return Ok(Exit::Interrupted),
         }
     }
+}
+
+/// What there is to follow, without a coordinator.
+fn kinds(invocation: &Invocation) -> Result {
+    let out = &invocation.out;
+    match out.format {
+        Format::Name => KINDS.iter().try_for_each(|kind| out.line(kind.name))?,
+        Format::Table | Format::Wide => {
+            let row =
+                |kind: &Kind| vec![kind.name.to_owned(), fields(kind).join(" "), kind.meaning.to_owned()];
+            let rows: Vec<_> = KINDS.iter().map(row).collect();
+            out.data(&table::render(&["TYPE", "ABOUT", "MEANING"], &rows))?;
+        }
+        Format::Json | Format::Jsonl | Format::Yaml => {
+            let kind = |kind: &Kind| {
+                let may = kind.fields.iter().filter_map(|field| match field {
+                    Field::May(field) => Some(*field),
+                    Field::Has(_) => None,
+                });
+                let has = kind.fields.iter().filter_map(|field| match field {
+                    Field::Has(field) => Some(*field),
+                    Field::May(_) => None,
+                });
+                serde_json::json!({ "type": kind.name, "has": has.collect::<Vec<_>>(), "may_have": may.collect::<Vec<_>>(), "meaning": kind.meaning })
+            };
+            let kinds: serde_json::Value = KINDS.iter().map(kind).collect();
+            out.object(&json::wrap("EventKinds", serde_json::json!({ "kinds": kinds })))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Its fields for people: what may be absent has brackets.
+fn fields(kind: &Kind) -> Vec<String> {
+    let word = |field: &Field| match field {
+        Field::Has(field) => (*field).to_owned(),
+        Field::May(field) => format!("[{field}]"),
+    };
+    kind.fields.iter().map(word).collect()
 }
 
 fn show(invocation: &Invocation, event: &Event) -> Result<()> {

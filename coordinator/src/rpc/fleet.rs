@@ -263,12 +263,21 @@ impl FleetService for Fleets {
             0 => PAST,
             limit => limit as usize,
         };
-        let (after, first) = (request.after, filter.clone());
+        let (after, resume, first) = (request.after, request.resume, filter.clone());
         let (past, at, news) = self
             .shared
             .driver
-            .ask(move |fleet| {
-                (fleet.events(after, &first, limit, true), fleet.newest_event(), fleet.follow_events())
+            .request(move |fleet| {
+                if resume {
+                    fleet.events_from(after)?;
+                }
+                let past = fleet.events(after, &first, limit, !resume);
+                // What the limit left out comes by following, too.
+                let at = match past.last().filter(|_| resume && past.len() == limit) {
+                    Some(last) => last.seq,
+                    None => fleet.newest_event(),
+                };
+                Ok((past, at, fleet.follow_events()))
             })
             .await?;
         let (sender, receiver) = mpsc::channel(16);
@@ -326,14 +335,18 @@ impl Follow {
     async fn run(mut self, sender: &mpsc::Sender<Result<rpc::Event, Status>>) {
         loop {
             let (filter, at) = (self.filter.clone(), self.at);
-            let page = self
-                .driver
-                .ask(move |fleet| (fleet.events(at, &filter, PAGE, false), fleet.newest_event()))
-                .await;
-            let Ok((page, newest)) = page else {
-                // A reader that is gone needs no farewell.
-                let _ = send(sender, Err(stopping())).await;
-                return;
+            let page = self.driver.request(move |fleet| {
+                fleet.events_from(at)?;
+                Ok((fleet.events(at, &filter, PAGE, false), fleet.newest_event()))
+            });
+            let (page, newest) = match page.await {
+                Ok(page) => page,
+                Err(refusal) => {
+                    // The coordinator is stopping, or the reader was slower than events are kept. One that is gone needs no
+                    // farewell.
+                    let _ = send(sender, Err(refusal.into())).await;
+                    return;
+                }
             };
             for event in &page {
                 if send(sender, Ok(show::event(event))).await.is_err() {

@@ -3565,9 +3565,12 @@ pub struct EventsRequest {
     pub host: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub rollout: ::prost::alloc::string::String,
-    /// At most so many past events; 0: 200.
+    /// At most this many past events; 0: 200. The newest, or where resume is set the next ones.
     #[prost(uint32, tag = "6")]
     pub limit: u32,
+    /// Nothing after `after` may be missing: refused (WRONG_STATE) where some of it is no longer kept, or never was.
+    #[prost(bool, tag = "7")]
+    pub resume: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
@@ -3575,7 +3578,7 @@ pub struct Event {
     pub seq: u64,
     #[prost(int64, tag = "2")]
     pub at_ms: i64,
-    /// rollout.started, host.confirmed, host.silent, bundle.pushed, ...
+    /// rollout.started, host.confirmed, host.silent, bundle.pushed, ...; `windlass events --kinds` lists all.
     #[prost(string, tag = "3")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
