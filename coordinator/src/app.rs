@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::agent_service_server::AgentServiceServer;
 use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
+use crate::availability::{Asker, NoClient};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::driver::{self, Disk, Driver, DriverFailed};
@@ -92,6 +93,9 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// Whoever asks the URLs of specs.
+    #[error(transparent)]
+    Asker(#[from] NoClient),
     /// gRPC or signals.
     #[error("cannot {what}")]
     Set {
@@ -187,6 +191,7 @@ impl App {
         let epoch = fence.epoch;
         let mut clock = Clock::default();
         let mut fleet = Fleet::new(settings.fleet, fence, clock.now());
+        fleet.dial_allow = settings.dial_allow;
         fleet.load(&store).await?;
         if settings.after_restore {
             fleet.begin_restore();
@@ -236,6 +241,7 @@ impl App {
     /// Serves until SIGTERM or SIGINT, then drains.
     pub async fn run(self) -> Result<(), AppError> {
         let set = |what| move |source: io::Error| AppError::Set { what, source: source.into() };
+        let asker = Asker::new()?;
         let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
         let Self {
@@ -295,8 +301,10 @@ impl App {
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let watching = watch(driver.clone());
+        let asking = asker.run(driver.clone());
         let failed = tokio::select! {
             () = watching => None,
+            () = asking => None,
             () = guests.tell() => None,
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use windlass_proto::metrics::MetricsAddress;
+use windlass_proto::spec::dial::Allowed;
 
 /// Leads rollouts across the fleet.
 #[derive(Debug, Parser)]
@@ -42,7 +43,7 @@ pub enum Verb {
 /// Flags of `run`; each wins over the same key of the file.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
-    /// Settings file (TOML): fleet, state_dir, agent_listen, operator_listen, metrics_listen.
+    /// Settings file (TOML): fleet, state_dir, agent_listen, operator_listen, metrics_listen, dial_allow.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where state, objects and certificates are kept.
@@ -60,6 +61,10 @@ pub struct RunArgs {
     /// Where Prometheus reads /metrics [default: nowhere]; a port alone is one of 127.0.0.1.
     #[arg(long, value_name = "PORT|ADDR")]
     pub metrics_listen: Option<MetricsAddress>,
+    /// A URL that specs may have the coordinator dial, with all beneath it, or `loopback`; may be given more than once
+    /// [default: none].
+    #[arg(long, value_name = "URL")]
+    pub dial_allow: Vec<Allowed>,
     /// Lead although hosts have obeyed a coordinator that this state does not know: it was restored from a backup, and every
     /// other coordinator of this fleet is stopped for good. Once is enough; hosts that return later are led too.
     #[arg(long)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use windlass_proto::id::{FleetName, InvalidName};
 use windlass_proto::metrics::MetricsAddress;
+use windlass_proto::spec::dial::Allowed;
 
 use crate::args::RunArgs;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub operator_listen: SocketAddr,
     /// Where a monitoring system reads metrics; nowhere by default.
     pub metrics_listen: Option<MetricsAddress>,
+    /// Which URLs of specs may be dialled; none by default.
+    pub dial_allow: Vec<Allowed>,
     /// The state was restored from a backup and is to lead all the same. A flag only: it is for one start.
     pub after_restore: bool,
 }
@@ -36,6 +39,8 @@ struct Fragment {
     agent_listen: Option<SocketAddr>,
     operator_listen: Option<SocketAddr>,
     metrics_listen: Option<MetricsAddress>,
+    #[serde(default)]
+    dial_allow: Vec<Allowed>,
 }
 
 /// Settings that cannot be used.
@@ -95,6 +100,7 @@ impl Settings {
             agent_listen: agent_listen.unwrap_or((Ipv4Addr::UNSPECIFIED, 7443).into()),
             operator_listen: operator_listen.unwrap_or((Ipv4Addr::LOCALHOST, 7444).into()),
             metrics_listen: args.metrics_listen.or(file.metrics_listen),
+            dial_allow: if args.dial_allow.is_empty() { file.dial_allow } else { args.dial_allow },
             after_restore: args.after_restore,
         })
     }

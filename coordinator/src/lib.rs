@@ -13,7 +13,7 @@
 //! * Doors: [`listen`] (accept loop, TLS, who is calling), `routes` (servers and their bounds), [`rpc`] (services; `rpc::auth` is the
 //!   table of who may call).
 //! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
-//! * [`metrics`]: what a monitoring system sees.
+//! * [`metrics`]: what a monitoring system sees. [`availability`]: asks URLs as users would.
 //! * [`questions`]: what hosts were asked, and whose answer is waited for.
 //! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence), in directories that are
 //!   [`private`].
@@ -24,6 +24,7 @@
 
 pub mod app;
 pub mod args;
+pub mod availability;
 pub mod clock;
 pub mod config;
 pub mod driver;

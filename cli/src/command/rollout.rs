@@ -11,7 +11,7 @@ use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Format, json, style, table, text};
-use crate::watch::{self, summary};
+use crate::watch::{self, seen, summary};
 
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
@@ -156,6 +156,10 @@ fn print(invocation: &Invocation, r: &Wire) -> Result<()> {
     fact("paused", &r.conditions.join(", "));
     fact("waits for", &r.waiting_for);
     fact("failure", &r.failure);
+    fact("users saw", &seen::line(r).unwrap_or_default());
+    for step in r.availability.iter().flat_map(|seen| &seen.steps).filter(|step| step.failed > 0) {
+        fact("", &seen::of_step(step));
+    }
     page.push('\n');
     let batch_of: BTreeMap<&str, u32> =
         r.batches.iter().flat_map(|b| b.hosts.iter().map(|h| (h.as_str(), b.index))).collect();

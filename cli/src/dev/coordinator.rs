@@ -57,6 +57,8 @@ pub(super) async fn start(place: &Place, programs: &Programs, record: &mut Coord
         operator.as_ref(),
         "--metrics-listen".as_ref(),
         metrics.as_ref(),
+        "--dial-allow".as_ref(),
+        "loopback".as_ref(),
     ];
     let process = spawn_detached(&programs.windlass, &programs.coordinator, args, &record.log)?;
     record.set_process(Some(process));

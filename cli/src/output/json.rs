@@ -56,6 +56,26 @@ fn batches(batches: &[rpc::Batch]) -> Value {
     batches.iter().map(|b| json!({ "index": b.index, "hosts": b.hosts, "state": b.state })).collect()
 }
 
+fn availability(seen: &rpc::Availability) -> Value {
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let steps: Value = seen
+        .steps
+        .iter()
+        .map(|step| {
+            let gap = seconds(step.longest_gap_ms);
+            json!({ "step": step.step, "sent": step.sent, "failed": step.failed, "longest_gap_seconds": gap })
+        })
+        .collect();
+    let longest = seen.steps.iter().map(|step| step.longest_gap_ms).max().unwrap_or_default();
+    json!({
+        "url": seen.url,
+        "sent": seen.steps.iter().map(|step| step.sent).sum::<u64>(),
+        "failed": seen.steps.iter().map(|step| step.failed).sum::<u64>(),
+        "longest_gap_seconds": seconds(longest),
+        "steps": steps,
+    })
+}
+
 /// A rollout.
 pub fn rollout(r: &rpc::Rollout) -> Value {
     let hosts: Value = r
@@ -86,6 +106,7 @@ pub fn rollout(r: &rpc::Rollout) -> Value {
         "conditions": r.conditions,
         "reason": r.reason,
         "failure": null_if_empty(&r.failure),
+        "availability": r.availability.as_ref().map(availability),
         "waiting_for": null_if_empty(&r.waiting_for),
         "started_by": r.started_by,
         "started_at": rfc3339(r.started_at_ms),

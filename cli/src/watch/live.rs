@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use windlass_proto::rpc::{Batch, HostProgress, Rollout};
 
+use super::seen;
 use super::summary::{confirmed, failed, in_flight, title};
 use crate::output::{json, style, table, text};
 
@@ -47,6 +48,7 @@ pub fn render(rollout: &Rollout, now_ms: i64, away: bool) -> String {
         }
     };
     lines.push(format!("{}  {waiting}", bar(done, all)));
+    lines.extend(seen::line(rollout).map(|seen| format!(" users saw {seen}")));
     lines.push(String::new());
     for batch in &rollout.batches {
         lines.push(batch_line(rollout, batch));

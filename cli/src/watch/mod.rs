@@ -1,12 +1,13 @@
 //! Following a rollout to its end.
 //!
 //! [`follow`] reads the stream and decides when to stop; what is shown is pure: [`live`] for a terminal,
-//! [`changes`] as lines elsewhere, [`summary`] at the end. [`retry`] and [`interrupt`] are for anything that follows.
+//! [`changes`] as lines elsewhere, [`summary`] at the end, [`seen`] in both. [`retry`] and [`interrupt`] are for anything that follows.
 
 pub mod changes;
 pub mod interrupt;
 pub mod live;
 pub mod retry;
+pub mod seen;
 pub mod summary;
 
 use std::time::Duration;

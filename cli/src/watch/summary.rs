@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use windlass_proto::rpc::{HostProgress, Phase, Rollout};
 
+use super::seen;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::output::{json, style, text};
@@ -109,6 +110,7 @@ pub fn success(rollout: &Rollout) -> Vec<(&'static str, String)> {
         let are = if cut == 1 { "1 connection was".to_owned() } else { format!("{cut} connections were") };
         lines.push(("", format!("{are} cut; `windlass rollout show` says on which hosts")));
     }
+    lines.extend(seen::line(rollout).map(|seen| ("Users saw", seen)));
     for host in rollout.hosts.iter().filter(|h| json::outcome(h.outcome) == Some("skipped")) {
         lines.push(("Skipped", format!("{}  {}", host.host, host.reason)));
     }
@@ -166,6 +168,9 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
     let mut error =
         ExpectedError::new(exit, format!("rollout {id} ({title}) failed: {}", why.trim_end_matches('.')));
     error = error.line(where_the_fleet_is(rollout));
+    if let Some(seen) = seen::line(rollout) {
+        error = error.line(format!("users saw {seen}"));
+    }
     let own_fault = |host: &&HostProgress| !matches!(json::fault(host.fault), None | Some("policy"));
     if let Some(host) = failed(rollout).find(own_fault).map(|host| &host.host) {
         error = error.hint(format!("windlass why {host}"));

@@ -77,6 +77,7 @@ impl Rollout {
             recovery_until: None,
             back_until: None,
             first_end: None,
+            availability: plan.order.spec.availability.as_ref().map(|_| Default::default()),
             version: 1,
         }
     }

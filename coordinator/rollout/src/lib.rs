@@ -13,7 +13,7 @@
 //!
 //! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`grants`] (which of them would refuse), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
-//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]; what users saw: [`availability`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
 //! One [`step()`] is: the event into the books (`hear`: what hosts say; `declined`: what they do not do; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
@@ -27,6 +27,7 @@
 mod ability;
 mod abort;
 pub mod after;
+pub mod availability;
 pub mod batches;
 pub mod budget;
 pub mod cause;

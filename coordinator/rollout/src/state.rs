@@ -326,6 +326,9 @@ pub struct Rollout {
     /// How it ended at first, where hosts left the release after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_end: Option<crate::after::FirstEnd>,
+    /// What users saw, where the spec has a URL to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<crate::availability::Availability>,
     /// Rises with each change.
     pub version: u64,
 }

@@ -8,11 +8,12 @@
 //! * `declined`: what hosts do not do. `bundles`: the index of bundles. `grants`: leave to use earlier ones.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
-//!   `counted`: numbers for the metrics.
+//!   `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
 //! * `persist`: keys, and the way back from disk.
 
 mod acts;
 mod audit;
+mod availability;
 mod bundles;
 mod counted;
 mod declined;
@@ -39,11 +40,13 @@ use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
 use windlass_proto::rpc::{self, audit::Head};
+use windlass_proto::spec::dial::Allowed;
 use windlass_proto::time::{Span, Timestamp};
 use windlass_rollout::Rollout;
 
 pub use self::acts::{Removal, Unquarantine};
 pub use self::audit::Act;
+pub use self::availability::Asked;
 pub use self::counted::Counted;
 pub use self::enrolment::{Enrolled, Enrolment};
 pub use self::hosts::{Greeting, HostState};
@@ -102,6 +105,8 @@ pub struct Fleet {
     acting: Option<String>,
     /// For the metrics.
     pub counted: Counted,
+    /// Which URLs of specs may be dialled.
+    pub dial_allow: Vec<Allowed>,
 }
 
 /// A host and its session.
@@ -210,6 +215,7 @@ impl Fleet {
             changes: Changes::default(),
             acting: None,
             counted: Counted::default(),
+            dial_allow: Vec::new(),
         }
     }
 

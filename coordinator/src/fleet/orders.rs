@@ -62,7 +62,9 @@ impl Fleet {
     /// Asks the planner.
     pub fn plan_order(&self, order: Order) -> Plan {
         let picture = self.picture(&order.to, order.spec.failure.poison_after);
-        windlass_rollout::make_plan(order, &picture)
+        let mut plan = windlass_rollout::make_plan(order, &picture);
+        plan.checks.extend(self.may_dial(&plan.order.spec));
+        plan
     }
 
     /// An order with its names resolved. `proposed` is a release that need not be stored; it takes the target's place.

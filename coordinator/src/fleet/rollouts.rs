@@ -186,11 +186,17 @@ impl Fleet {
                 }
             }
         }
+        self.keep_head(id);
+        self.changes.rollouts.insert(id.clone());
+    }
+
+    /// Writes a rollout without its hosts.
+    pub(super) fn keep_head(&mut self, id: &RolloutId) {
+        let Some(entry) = self.rollouts.get(id) else { return };
         let hosts = std::collections::BTreeMap::new();
         let rollout = Rollout { hosts, ..entry.rollout.clone() };
         let head = RolloutHead { rollout, idempotency_key: entry.idempotency_key.clone() };
         self.changes.put(persist::rollout_key(id), &head);
-        self.changes.rollouts.insert(id.clone());
     }
 
     /// Does it; what the rollout has to hear of that comes back.

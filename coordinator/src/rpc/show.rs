@@ -175,7 +175,19 @@ pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
         kind: view.kind.word().to_owned(),
         failure: view.failure,
         version: view.version,
+        availability: availability(rollout),
     }
+}
+
+fn availability(rollout: &Rollout) -> Option<rpc::Availability> {
+    let (spec, ledger) = (rollout.spec.availability.as_ref()?, rollout.availability.as_ref()?);
+    let steps = ledger.steps.iter().map(|seen| rpc::StepAvailability {
+        step: seen.step.clone(),
+        sent: seen.sent,
+        failed: seen.failed,
+        longest_gap_ms: seen.longest_gap.0,
+    });
+    Some(rpc::Availability { url: spec.url.to_string(), steps: steps.collect() })
 }
 
 fn names(hosts: &[HostName]) -> Vec<String> {

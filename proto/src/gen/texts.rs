@@ -47,6 +47,13 @@ impl Texts for crate::rpc::Authors {
     }
 }
 
+impl Texts for crate::rpc::Availability {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.url, Layout::Line);
+        self.steps.iter_mut().for_each(|part| part.texts(visit));
+    }
+}
+
 impl Texts for crate::rpc::Batch {
     fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
         self.hosts.iter_mut().for_each(|text| visit(text, Layout::Line));
@@ -276,6 +283,13 @@ impl Texts for crate::rpc::Rollout {
         visit(&mut self.started_by, Layout::Line);
         visit(&mut self.kind, Layout::Line);
         visit(&mut self.failure, Layout::Line);
+        self.availability.iter_mut().for_each(|part| part.texts(visit));
+    }
+}
+
+impl Texts for crate::rpc::StepAvailability {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.step, Layout::Line);
     }
 }
 

@@ -2374,6 +2374,30 @@ pub struct Rollout {
     /// Rises with each change.
     #[prost(uint64, tag = "17")]
     pub version: u64,
+    /// What users saw; absent where the spec has no rollout.availability.
+    #[prost(message, optional, tag = "30")]
+    pub availability: ::core::option::Option<Availability>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Availability {
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// By what the rollout did, in the order in which it was first counted.
+    #[prost(message, repeated, tag = "2")]
+    pub steps: ::prost::alloc::vec::Vec<StepAvailability>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StepAvailability {
+    /// preparing, "batch 1", "batch 1, baking", promoting, "going back"
+    #[prost(string, tag = "1")]
+    pub step: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub sent: u64,
+    #[prost(uint64, tag = "3")]
+    pub failed: u64,
+    /// Longest time from a failed question to the next one that was answered.
+    #[prost(uint64, tag = "4")]
+    pub longest_gap_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batch {

@@ -5,6 +5,7 @@
 
 mod amount;
 pub mod check;
+pub mod dial;
 mod env_name;
 pub mod hooks;
 mod release;
@@ -20,6 +21,6 @@ pub use release::{
     Runtime, Stop, TcpProbe,
 };
 pub use rollout::{
-    Absent, Batches, ExpectHosts, Failure, HostOrder, HostSpec, OnContactLost, OnFailure, OnWatchFailure,
-    RollbackSpec, RolloutSpec, Strategy, StrategyType, Targets, Watch,
+    Absent, AvailabilitySpec, Batches, ExpectHosts, Failure, HostOrder, HostSpec, OnContactLost, OnFailure,
+    OnWatchFailure, RollbackSpec, RolloutSpec, Strategy, StrategyType, Targets, Watch,
 };

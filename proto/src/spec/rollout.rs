@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dial::DialUrl;
 use super::{Amount, Ratio};
 use crate::time::Span;
 
@@ -21,6 +22,24 @@ pub struct RolloutSpec {
     /// What ends the rollout, and how.
     #[serde(default)]
     pub failure: Failure,
+    /// A URL that the coordinator asks during the rollout, as users would, to count what they saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<AvailabilitySpec>,
+}
+
+/// What is asked during a rollout, and how often. The coordinator's settings must allow the URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AvailabilitySpec {
+    /// Any status below 400 within the period (at least a second) is an answer; redirects are not followed.
+    pub url: DialUrl,
+    /// Time between two questions, from 100ms to 1m.
+    #[serde(default = "one_second")]
+    pub period: Span,
+}
+
+const fn one_second() -> Span {
+    Span::secs(1)
 }
 
 /// Which hosts a rollout moves.

@@ -136,6 +136,9 @@ pub fn rollout(spec: &RolloutSpec) -> Vec<Finding> {
     check.bounded("rollout.host.watch.window", spec.host.watch.window);
     check.amount_above_zero("rollout.failure.rollback.max_parallel", spec.failure.rollback.max_parallel);
     check.positive("rollout.failure.rollback.deadline", spec.failure.rollback.deadline);
+    if let Some(availability) = &spec.availability {
+        check.period("rollout.availability.period", availability.period);
+    }
     if spec.failure.poison_after == 0 {
         check.error("rollout.failure.poison_after", "0 would poison every release; use 1 or more".into());
     }

@@ -29,6 +29,13 @@ impl Findings<'_> {
         }
     }
 
+    pub(super) fn period(&mut self, path: &str, period: Span) {
+        let (shortest, longest) = (Span(100), Span::secs(60));
+        if !(shortest..=longest).contains(&period) {
+            self.error(path, format!("{period} is not a time from {shortest} to {longest}"));
+        }
+    }
+
     pub(super) fn strategy(&mut self, strategy: &Strategy) {
         let at = |field: &str| format!("rollout.strategy.{field}");
         if strategy.batches.is_some() && strategy.max_parallel.is_some() {
