@@ -111,6 +111,7 @@ impl Sessions {
             follows: follows.map(Into::into),
             heartbeat_interval_ms: HEARTBEAT.0,
             coordinator_version: version::PROGRAM.to_owned(),
+            ..rpc::Welcome::default()
         };
         let welcome = rpc::CoordinatorMessage { kind: Some(coordinator_message::Kind::Welcome(welcome)) };
         // The stream is new and has room.

@@ -85,7 +85,7 @@ async fn who_asked_for_what_and_what_came_of_it() {
     ana.token().await;
     let more = whole(&mut ana).await;
     assert_eq!((more.len(), &more[..7]), (8, &records[..]));
-    let last = AuditRequest { after: 0, last: 3 };
+    let last = AuditRequest { last: 3, ..AuditRequest::default() };
     let mut stream = ana.fleet.audit(last).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap(), more[5]);
 }

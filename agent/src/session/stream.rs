@@ -199,6 +199,7 @@ fn greet(link: &Link, published: &Published, features: &BTreeSet<&str>, sent: &m
             threshold: u32::try_from(link.trust.threshold()).unwrap_or(u32::MAX),
         }),
         features: features.iter().map(|&word| word.to_owned()).collect(),
+        audit_seq: 0,
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
 }

@@ -23,7 +23,7 @@ pub async fn run(invocation: &Invocation, args: Audit) -> Result {
 
 async fn list(invocation: &Invocation, client: &Client, last: u32) -> Result {
     let mut records = Vec::new();
-    read(client, AuditRequest { after: 0, last }, |record| records.push(record)).await?;
+    read(client, AuditRequest { last, ..AuditRequest::default() }, |record| records.push(record)).await?;
     let out = &invocation.out;
     match out.format {
         Format::Name => records.iter().try_for_each(|record| out.line(&record.seq.to_string()))?,

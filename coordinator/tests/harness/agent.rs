@@ -163,6 +163,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             apps: inner.statuses.values().cloned().collect(),
             authors: None,
             features: inner.features.clone(),
+            audit_seq: 0,
         }
     };
     let say = async |kind| up.send(rpc::AgentMessage { kind: Some(kind) }).await;

@@ -216,6 +216,16 @@ pub struct ChunkBatch {
     #[prost(message, repeated, tag = "1")]
     pub chunks: ::prost::alloc::vec::Vec<Chunk>,
 }
+/// The last record of the audit log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditHead {
+    /// Its number; 0 before the first.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Its digest.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+}
 /// Where one host is with one app (DESIGN 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -488,6 +498,9 @@ pub struct Hello {
     /// What this host can do, as words (windlass_proto::feature); empty from an agent that does not say.
     #[prost(string, repeated, tag = "10")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Number of the last record of the audit log that this host has heard of; 0: of none.
+    #[prost(uint64, tag = "40")]
+    pub audit_seq: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -552,6 +565,15 @@ pub struct Welcome {
     /// Hello.obeyed as the coordinator's lineage has it.
     #[prost(message, optional, tag = "5")]
     pub follows: ::core::option::Option<Fence>,
+    /// The last record of the audit log as it is now.
+    #[prost(message, optional, tag = "40")]
+    pub audit: ::core::option::Option<AuditHead>,
+    /// Digest of record Hello.audit_seq; empty: the log does not have it.
+    #[prost(bytes = "vec", tag = "41")]
+    pub audit_then: ::prost::alloc::vec::Vec<u8>,
+    /// What was led below this epoch has ended with a restore from a backup; 0: there was none.
+    #[prost(uint64, tag = "42")]
+    pub restored_below: u64,
 }
 /// Answer to a heartbeat: proof of contact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3624,6 +3646,9 @@ pub struct AuditRequest {
     /// Only so many records, the newest; 0: all.
     #[prost(uint32, tag = "2")]
     pub last: u32,
+    /// No more than so many records; 0: all.
+    #[prost(uint32, tag = "40")]
+    pub limit: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditRecord {

@@ -5,9 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use prost::Message as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::AuditRecord;
+use super::{AuditHead, AuditRecord, InvalidField};
 use crate::digest::{Digest, InvalidDigest};
+
+/// Name of the header under which each answer to a call that is on record carries the [`Head`] as it was then, as text.
+pub const HEAD_HEADER: &str = "windlass-audit-head";
 
 /// The last record of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ impl Default for Head {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// The next record is another one.
-    #[error("record {wanted} is missing: {found} comes after {}", wanted - 1)]
+    #[error("{} missing: {found} comes after {}", between(*wanted, *found), wanted - 1)]
     Missing {
         /// Which should have come.
         wanted: u64,
@@ -42,6 +46,14 @@ pub enum Broken {
     /// A record was written after another one than the one before it here.
     #[error("record {0} does not follow the one before it: that one was changed or replaced")]
     Severed(u64),
+}
+
+/// Which records are not where they should be: those up to the one that came, where that is a later one.
+fn between(wanted: u64, found: u64) -> String {
+    match found.checked_sub(1) {
+        Some(last) if last > wanted => format!("records {wanted} to {last} are"),
+        _ => format!("record {wanted} is"),
+    }
 }
 
 impl Head {
@@ -90,6 +102,32 @@ impl FromStr for Head {
     fn from_str(text: &str) -> Result<Self, InvalidHead> {
         let (seq, digest) = text.split_once(':').ok_or(InvalidHead::Form)?;
         Ok(Self { seq: seq.parse().map_err(|_| InvalidHead::Form)?, digest: digest.parse()? })
+    }
+}
+
+impl From<Head> for AuditHead {
+    fn from(head: Head) -> Self {
+        Self { seq: head.seq, digest: head.digest.as_bytes().to_vec() }
+    }
+}
+
+impl TryFrom<AuditHead> for Head {
+    type Error = InvalidField;
+    fn try_from(wire: AuditHead) -> Result<Self, InvalidField> {
+        let digest = Digest::try_from(wire.digest.as_slice());
+        Ok(Self { seq: wire.seq, digest: digest.map_err(|error| InvalidField::new("audit.digest", error))? })
+    }
+}
+
+impl Serialize for Head {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Head {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -149,6 +187,8 @@ mod tests {
         let records = chain(5);
         let without = [&records[..2], &records[3..]].concat();
         assert_eq!(check(&without), Err(Broken::Missing { wanted: 3, found: 4 }));
+        let error = check(&[&records[..1], &records[3..]].concat()).unwrap_err();
+        assert_eq!(error.to_string(), "records 2 to 3 are missing: 4 comes after 1");
         let mut exchanged = records.clone();
         exchanged.swap(1, 2);
         assert_eq!(check(&exchanged), Err(Broken::Missing { wanted: 2, found: 3 }));
