@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::agent_service_server::AgentServiceServer;
+use windlass_proto::rpc::audit::Head;
 use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
 use crate::availability::{Asker, NoClient};
@@ -19,6 +21,7 @@ use crate::config::Settings;
 use crate::driver::{self, Disk, Driver, DriverFailed};
 use crate::fleet::{self, Fleet, LoadError};
 use crate::guests::Guests;
+use crate::issued;
 use crate::listen::{self, Accepted, Door};
 use crate::metrics::Metrics;
 use crate::objects::{ObjectError, Objects};
@@ -30,28 +33,10 @@ use crate::rpc::auth::TableLayer;
 use crate::rpc::{DECODE, Shared};
 use crate::session::Sessions;
 use crate::store::{Member, Rise, SledStore, StateStore, StoreError};
+use crate::watchdog;
 
 /// Calls under way get so long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long the driver may take to answer before systemd is no longer told that all is well; it gives a failing disk longer
-/// than that, and a slow one less.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// Feeds systemd's watchdog, where the unit has one, for as long as the driver answers, which it does when all that it
-/// changed before is on disk.
-async fn watch(driver: Driver) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    loop {
-        match tokio::time::timeout(ANSWER_WITHIN, driver.ask(|_| ())).await {
-            Ok(_) => {
-                // Fails only where no supervisor listens.
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-            }
-            Err(_) => tracing::error!("the driver does not answer; systemd will start the coordinator anew"),
-        }
-        tokio::time::sleep(limit / 4).await;
-    }
-}
 
 /// Why the coordinator does not run.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +117,8 @@ pub struct App {
     driver_stop: CancellationToken,
     epoch: u64,
     time: Arc<SteadyTime>,
+    audited: watch::Receiver<Head>,
+    state_dir: PathBuf,
     metrics: Option<Metrics>,
 }
 
@@ -164,18 +151,19 @@ async fn bind(
 impl App {
     /// Binds, loads and takes the lead.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
-        let addresses = settings.state_dir.join("addresses.json");
+        let state_dir = settings.state_dir.clone();
+        let addresses = state_dir.join("addresses.json");
         let agents = bind("agents", "--agent-listen", settings.agent_listen).await?;
         let operators = bind("operators", "--operator-listen", settings.operator_listen).await?;
         let metrics = match settings.metrics_listen {
             Some(address) => Some(bind("metrics", "--metrics-listen", address.0).await?),
             None => None,
         };
-        let (state_dir, fleet_name) = (settings.state_dir.clone(), settings.fleet.clone());
+        let (at, fleet_name) = (state_dir.clone(), settings.fleet.clone());
         let (pki, store, objects) = blocking(move || {
-            let pki = Pki::load_or_make(&state_dir, &fleet_name)?;
-            let store = SledStore::open(&state_dir.join("state"))?;
-            let objects = Objects::open(&state_dir.join("objects"))?;
+            let pki = Pki::load_or_make(&at, &fleet_name)?;
+            let store = SledStore::open(&at.join("state"))?;
+            let objects = Objects::open(&at.join("objects"))?;
             Ok::<_, AppError>((pki, store, objects))
         })
         .await?;
@@ -197,6 +185,7 @@ impl App {
             fleet.begin_restore();
         }
         fleet.recover();
+        let audited = fleet.follow_audit();
         let (own_agents, own_operators) = pki.issue_servers(&member.id)?;
         let agents_tls =
             tls::server_config(&own_agents, pki.agents().certificate_pem(), ClientCertificates::Optional)?;
@@ -234,6 +223,8 @@ impl App {
             driver_stop,
             epoch,
             time,
+            audited,
+            state_dir,
             metrics,
         })
     }
@@ -255,12 +246,15 @@ impl App {
             driver_stop,
             epoch,
             time,
+            audited,
+            state_dir,
             metrics,
         } = self;
         let sessions = Sessions {
             driver: driver.clone(),
             objects: shared.objects.clone(),
             questions: shared.questions.clone(),
+            audit: shared.audit.clone(),
             pki: pki.clone(),
             time,
             stop: stop.clone(),
@@ -269,12 +263,12 @@ impl App {
         let guests = Guests::default();
         let service = AgentServiceServer::new(service);
         let guest_routes = guest_server()
-            .layer(TableLayer(guests.clone()))
+            .layer(TableLayer { guests: guests.clone(), audited: None })
             .add_service(service.clone().max_decoding_message_size(GUEST_BYTES));
         let agent_routes = server()
-            .layer(TableLayer(guests.clone()))
+            .layer(TableLayer { guests: guests.clone(), audited: None })
             .add_service(service.max_decoding_message_size(DECODE).max_encoding_message_size(DECODE));
-        let operator_routes = operator_routes(&shared, &pki, guests.clone()).await;
+        let operator_routes = operator_routes(&shared, &pki, guests.clone(), audited).await;
         let operator_routes = operator_routes
             .map_err(|source| AppError::Set { what: "offer reflection", source: source.into() })?;
         let (agent_address, operator_address) = (agents.address, operators.address);
@@ -289,6 +283,7 @@ impl App {
         let Accepted { members, .. } =
             listen::accept(listener, tls, Door::Operators, guests.clone(), stop.clone());
         serving.spawn(serve(members, "operators", operator_routes, stop.clone()));
+        let taking_in = tokio::spawn(issued::take_in(state_dir, driver.clone(), stop.clone()));
         if let Some(metrics) = metrics {
             tracing::info!(address = %metrics.address, "metrics at /metrics");
             let serving_metrics = metrics.serve(driver.clone(), guests.clone(), stop.clone());
@@ -300,7 +295,7 @@ impl App {
         tracing::info!(agents = %agent_address, operators = %operator_address, epoch, "ready");
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let watching = watch(driver.clone());
+        let watching = watchdog::feed(driver.clone());
         let asking = asker.run(driver.clone());
         let failed = tokio::select! {
             () = watching => None,
@@ -320,6 +315,8 @@ impl App {
             tracing::warn!("calls were cut at the drain's deadline");
             serving.shutdown().await;
         }
+        // It ends with `stop`, and waits for nothing but the driver.
+        taking_in.abort();
         driver_stop.cancel();
         let ended = match failed {
             Some(ended) => ended,

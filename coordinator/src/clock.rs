@@ -47,7 +47,8 @@ fn boot_ms() -> u64 {
         .map_or(0, |time| (time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000).unsigned_abs())
 }
 
-fn wall() -> Timestamp {
+/// The wall clock's time, as it is.
+pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -9,10 +9,11 @@
 //!                                          objects                 └─► sessions' queues, watchers
 //! ```
 //!
-//! * Start: [`args`], [`config`], [`log`], [`app`]; certificates: [`pki`].
+//! * Start: [`args`], [`config`], [`log`], [`app`], [`watchdog`]; certificates: [`pki`].
 //! * Doors: [`listen`] (accept loop, TLS, who is calling), `routes` (servers and their bounds), [`rpc`] (services; `rpc::auth` is the
 //!   table of who may call).
 //! * Mind: [`driver`] owns [`fleet`], the projection of the state, and asks [`clock`]; decisions on rollouts are `windlass_rollout`'s.
+//! * [`issued`]: certificates of operators that it is not asked for, taken into the audit log.
 //! * [`metrics`]: what a monitoring system sees. [`availability`]: asks URLs as users would.
 //! * [`questions`]: what hosts were asked, and whose answer is waited for.
 //! * Memory: [`store`] (state, small, transactional), [`objects`] (chunks, envelopes, evidence), in directories that are
@@ -30,6 +31,7 @@ pub mod config;
 pub mod driver;
 pub mod fleet;
 pub mod guests;
+pub mod issued;
 pub mod listen;
 pub mod log;
 pub mod metrics;
@@ -42,6 +44,7 @@ mod routes;
 pub mod rpc;
 pub mod session;
 pub mod store;
+pub mod watchdog;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use windlass_proto::id::OperatorName;
 use windlass_proto::tls::{Ca, TlsError};
+
+use crate::issued::Issued;
 
 /// Certificates of the listeners are made anew at each start.
 const SERVER_DAYS: u32 = 825;
@@ -108,11 +111,22 @@ impl Pki {
     }
 }
 
-/// Writes an operator's certificate, key and the CA to trust into `out`.
+/// Writes an operator's certificate, key and the CA to trust into `out`, and before that leaves word of it for the audit log.
 pub fn issue_operator(state_dir: &Path, name: &str, days: u32, out: &Path) -> Result<(), PkiError> {
     let pki = Pki::load(state_dir)?;
-    let issued = pki.operators().issue_operator(name, days);
-    let issued = issued.map_err(|source| PkiError::Tls { path: state_dir.join("pki"), source })?;
+    let issue = || -> Result<_, TlsError> {
+        let operator = OperatorName::new(name)?;
+        let issued = pki.operators().issue_operator(name, days)?;
+        let serial = issued.serial_number()?;
+        Ok((issued, Issued::now(serial, operator, days)))
+    };
+    let issued = issue().map_err(|source| PkiError::Tls { path: state_dir.join("pki"), source });
+    let (issued, word) = issued?;
+    word.leave(state_dir).map_err(|source| PkiError::Io {
+        action: "leave word for the audit log in",
+        path: state_dir.to_owned(),
+        source,
+    })?;
     fs::create_dir_all(out).map_err(|source| PkiError::Io {
         action: "create",
         path: out.to_owned(),
@@ -207,5 +221,13 @@ mod tests {
         names.sort();
         assert_eq!(names, ["ana.key", "ana.pem", "ca.pem"]);
         assert!(issue_operator(dir.path(), "../x", 30, &out).is_err());
+        let words = || fs::read_dir(dir.path().join("issued")).unwrap().count();
+        assert_eq!(words(), 1, "word of each that was issued");
+        // Nothing is given out of which no word can be left.
+        fs::remove_dir_all(dir.path().join("issued")).unwrap();
+        fs::write(dir.path().join("issued"), b"in the way").unwrap();
+        let error = issue_operator(dir.path(), "ben", 30, &out).unwrap_err();
+        assert!(error.to_string().contains("audit log"), "{error}");
+        assert!(!out.join("ben.pem").exists() && !out.join("ben.key").exists());
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use windlass_proto::rpc::DESCRIPTORS;
+use windlass_proto::rpc::audit::Head;
 use windlass_proto::rpc::bundle_service_server::BundleServiceServer;
 use windlass_proto::rpc::fleet_service_server::FleetServiceServer;
 use windlass_proto::rpc::rollout_service_server::RolloutServiceServer;
@@ -58,6 +60,7 @@ pub(crate) async fn operator_routes(
     shared: &Shared,
     pki: &Pki,
     guests: Guests,
+    audited: watch::Receiver<Head>,
 ) -> Result<Router<Guarded>, tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
@@ -72,7 +75,7 @@ pub(crate) async fn operator_routes(
     health.set_serving::<RolloutServiceServer<Rollouts>>().await;
     health.set_serving::<BundleServiceServer<Bundles>>().await;
     Ok(server()
-        .layer(TableLayer(guests))
+        .layer(TableLayer { guests, audited: Some(audited) })
         .add_service(FleetServiceServer::new(fleets).max_decoding_message_size(DECODE))
         .add_service(rollouts.max_decoding_message_size(DECODE))
         .add_service(bundles.max_decoding_message_size(DECODE))

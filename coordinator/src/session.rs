@@ -31,6 +31,7 @@ use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::questions::Questions;
 use crate::rate::{Pace, Rate};
+use crate::rpc::audit::AuditLog;
 
 /// How fast a host may say things that are written down: each of its apps goes through a few phases within a second.
 const STATUSES: Rate = Rate { burst: 200, each: Span(50) };
@@ -52,6 +53,8 @@ pub struct Sessions {
     pub objects: Objects,
     /// What hosts were asked.
     pub questions: Questions,
+    /// What hosts are shown the head of.
+    pub audit: AuditLog,
     /// The key that fences are signed with.
     pub pki: Pki,
     /// What certificates are judged by: hosts that go on speaking prove it.
@@ -80,6 +83,7 @@ impl Sessions {
             )));
         }
         let shown = self.shown(hello.highest_epoch, hello.obeyed)?;
+        let audit_then = self.audit.then(hello.audit_seq).await;
         let authors = hello.authors.map(Authors::try_from).transpose();
         let authors = authors.map_err(|error| error.within("hello.authors"))?;
         let apps = statuses(hello.apps)?;
@@ -100,9 +104,9 @@ impl Sessions {
         let met = self.driver.request(move |fleet| {
             let follows = fleet.meet(&host, &shown)?;
             fleet.connect(&host, number, orders, greeting)?;
-            Ok((fleet.fence(), follows))
+            Ok((fleet.fence(), follows, fleet.audited(), fleet.restored_below()))
         });
-        let (fence, follows) = met.await?;
+        let (fence, follows, audited, restored_below) = met.await?;
         let signed = self.pki.agents().sign_fence(fence);
         let signed = signed.map_err(|error| ErrorKind::Internal.status(error.to_string()))?;
         let welcome = rpc::Welcome {
@@ -111,7 +115,9 @@ impl Sessions {
             follows: follows.map(Into::into),
             heartbeat_interval_ms: HEARTBEAT.0,
             coordinator_version: version::PROGRAM.to_owned(),
-            ..rpc::Welcome::default()
+            audit: Some(audited.into()),
+            audit_then: audit_then.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            restored_below,
         };
         let welcome = rpc::CoordinatorMessage { kind: Some(coordinator_message::Kind::Welcome(welcome)) };
         // The stream is new and has room.

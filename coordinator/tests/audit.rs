@@ -8,11 +8,18 @@ use std::collections::BTreeMap;
 use harness::{Coordinator, Operator, bundle, fleet, spec};
 use windlass_coordinator::rpc::auth::{Does, Role, TABLE};
 use windlass_proto::digest::Digest;
-use windlass_proto::rpc::audit::Head;
+use windlass_proto::rpc::audit::{HEAD_HEADER, Head};
 use windlass_proto::rpc::{self, AuditRecord, AuditRequest};
 
-/// All records, which are a whole chain.
+/// All records of calls, of a whole chain.
 async fn whole(operator: &mut Operator) -> Vec<AuditRecord> {
+    let mut records = chain(operator).await;
+    records.retain(|record| record.method != "issue-operator");
+    records
+}
+
+/// All records, which are a whole chain.
+async fn chain(operator: &mut Operator) -> Vec<AuditRecord> {
     let mut stream = operator.fleet.audit(AuditRequest::default()).await.unwrap().into_inner();
     let (mut records, mut head) = (Vec::new(), Head::default());
     while let Some(record) = stream.message().await.unwrap() {
@@ -35,7 +42,7 @@ fn host(host: &str) -> rpc::HostRequest {
 async fn who_asked_for_what_and_what_came_of_it() {
     let mut coordinator = Coordinator::start().await;
     let mut ana = coordinator.operator().await;
-    coordinator.issue("ben");
+    coordinator.issue("ben").await;
     let mut ben = Operator::new(coordinator.channel("ben").await);
     let _agents = fleet(&coordinator, &mut ana, 1).await;
     let labels = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
@@ -110,4 +117,77 @@ async fn each_call_that_changes_something_leaves_one_record() {
         assert_eq!(seen, expected.iter().collect::<Vec<_>>(), "after {method}");
     }
     assert!(expected.len() > 10, "{expected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_issued_beside_the_coordinator_is_on_record_once() {
+    let mut coordinator = Coordinator::start().await;
+    let mut ana = coordinator.operator().await;
+    let issued = async |ana: &mut Operator| {
+        let mut records = chain(ana).await;
+        records.retain(|record| record.method == "issue-operator");
+        records
+    };
+    let first = issued(&mut ana).await;
+    let ana_s = |record: &AuditRecord| record.about.starts_with("operator ana, certificate ");
+    assert!(first.len() == 1 && ana_s(&first[0]), "{first:?}");
+    assert!(first[0].who.starts_with("local/"), "{first:?}");
+    // The certificate is the one that she calls with.
+    ana.token().await;
+    let serial = chain(&mut ana).await.last().unwrap().certificate.clone();
+    assert!(first[0].about.contains(&serial), "{first:?}");
+
+    // While it is off, it waits; what nobody understands stays, and holds nothing up.
+    coordinator.kill();
+    let (state, out) = (coordinator.state(), coordinator.dir.path().join("ben"));
+    let word = |name: &str| state.join("issued").join(name);
+    std::process::Command::new(harness::binary())
+        .args(["issue-operator", "--name", "ben", "--state-dir"])
+        .arg(&state)
+        .arg("--out")
+        .arg(&out)
+        .status()
+        .unwrap();
+    std::fs::write(word("0bad.json"), b"{").unwrap();
+    let waits = || {
+        let entries = std::fs::read_dir(state.join("issued")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| !path.ends_with("0bad.json")).collect::<Vec<_>>()
+    };
+    assert_eq!(waits().len(), 1);
+    coordinator.restart().await;
+    let mut ana = coordinator.operator().await;
+    harness::until("ben's on record", async || (issued(&mut ana).await.len() == 2).then_some(())).await;
+    harness::until("its word is removed", async || waits().is_empty().then_some(())).await;
+    assert!(word("0bad.json").exists());
+    let request = rpc::EventsRequest::default();
+    harness::until("the log names what is not understood", async || {
+        let mut events = ana.fleet.events(request.clone()).await.unwrap().into_inner();
+        while let Some(event) = events.message().await.unwrap() {
+            if event.kind == "audit.unread" && event.message.contains("0bad.json") {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+}
+
+/// Whoever changes something is told the log's head with the answer, done or refused; others are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_head_comes_with_each_answer_that_is_on_record() {
+    let coordinator = Coordinator::start().await;
+    let mut ana = coordinator.operator().await;
+    let told = |metadata: &tonic::metadata::MetadataMap| -> Option<Head> {
+        metadata.get(HEAD_HEADER).map(|head| head.to_str().unwrap().parse().unwrap())
+    };
+    let newest = async |ana: &mut Operator| {
+        let last = chain(ana).await.pop().unwrap();
+        Head { seq: last.seq, digest: Digest::try_from(last.digest.as_slice()).unwrap() }
+    };
+    let made = ana.fleet.create_token(rpc::CreateTokenRequest::default()).await.unwrap();
+    assert_eq!(told(made.metadata()), Some(newest(&mut ana).await));
+    let refused = ana.fleet.cordon_host(host("host-9")).await.unwrap_err();
+    assert_eq!(told(refused.metadata()), Some(newest(&mut ana).await));
+    let read = ana.fleet.list_hosts(rpc::ListHostsRequest::default()).await.unwrap();
+    assert_eq!(told(read.metadata()), None);
 }

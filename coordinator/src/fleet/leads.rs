@@ -11,7 +11,7 @@ use windlass_proto::time::Timestamp;
 
 use super::log::event;
 use super::record::Foreign;
-use super::{Fleet, Refusal, persist};
+use super::{Act, Fleet, Refusal, persist};
 use crate::store::StateStore;
 
 /// What this state was led as, and what it may lead.
@@ -61,6 +61,11 @@ impl Fleet {
     /// This leadership.
     pub const fn fence(&self) -> Fence {
         self.leads.fence
+    }
+
+    /// Leaderships below this epoch are of the time that a restore has ended; 0: there was none.
+    pub const fn restored_below(&self) -> u64 {
+        self.leads.restore.below
     }
 
     /// Whether this coordinator's time is over.
@@ -178,6 +183,13 @@ impl Fleet {
         self.leads.restore.now = true;
         self.restored();
         self.changes.delete(persist::single(persist::DEPOSED));
+        let act = Act {
+            who: "coordinator".to_owned(),
+            method: "run --after-restore".to_owned(),
+            about: self.leads.fence.to_string(),
+            ..Act::default()
+        };
+        self.record(act, None);
         let message = format!("this state leads after a restore, as {}", self.leads.fence);
         tracing::warn!("{message}");
         self.log(event("coordinator.restored", "coordinator", message));

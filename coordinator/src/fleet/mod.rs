@@ -7,8 +7,8 @@
 //!   operators do to them.
 //! * `declined`: what hosts do not do. `bundles`: the index of bundles. `grants`: leave to use earlier ones.
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
-//! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what.
-//!   `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
+//! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what;
+//!   `segment`: how that is kept. `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
 //! * `persist`: keys, and the way back from disk.
 
 mod acts;
@@ -28,13 +28,13 @@ mod persist;
 pub mod record;
 mod refusal;
 mod rollouts;
+mod segment;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use windlass_proto::digest::Digest;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
@@ -54,8 +54,9 @@ use self::leads::Leads;
 pub use self::leads::{Deposed, deposed};
 pub use self::log::EventFilter;
 pub use self::orders::{OrderText, Target};
-pub use self::persist::{LoadError, audit_records};
+pub use self::persist::LoadError;
 pub use self::refusal::Refusal;
+pub use self::segment::{AuditPages, audited_then};
 pub use self::tokens::TokenState;
 use crate::rate::Meter;
 use crate::store::{Fence, Key, Write};
@@ -98,7 +99,11 @@ pub struct Fleet {
     events: VecDeque<EventRecord>,
     next_event: u64,
     event_seen: watch::Sender<u64>,
-    audit: Head,
+    audit: segment::Log,
+    /// Its head, as it is on disk.
+    audit_seen: watch::Sender<Head>,
+    /// Serial numbers of certificates that are on record as issued, where a file still says so, too.
+    issued: BTreeSet<String>,
     watchers: HashMap<RolloutId, watch::Sender<rpc::Rollout>>,
     changes: Changes,
     /// The operator whose command is being done.
@@ -145,7 +150,8 @@ struct RolloutEntry {
 /// What must be written, and what must be sent after that.
 #[derive(Debug, Default)]
 pub struct Changes {
-    audit: Vec<Write>,
+    /// Segments of the audit log.
+    audit: BTreeMap<Key, Vec<u8>>,
     writes: BTreeMap<Key, Option<Vec<u8>>>,
     sends: Vec<(HostId, rpc::coordinator_message::Kind)>,
     rollouts: BTreeSet<RolloutId>,
@@ -176,9 +182,9 @@ impl Changes {
         }
     }
 
-    fn put_audit(&mut self, record: &rpc::AuditRecord) {
-        match persist::audit_key(record.seq) {
-            Ok(key) => self.audit.push(Write::Put(key, record.encode_to_vec())),
+    fn put_audit(&mut self, segment: Result<(Key, Vec<u8>), crate::store::StoreError>) {
+        match segment {
+            Ok((key, row)) => drop(self.audit.insert(key, row)),
             Err(error) => self.unkept = Some(error.to_string()),
         }
     }
@@ -210,7 +216,9 @@ impl Fleet {
             events: VecDeque::new(),
             next_event: 1,
             event_seen: watch::channel(0).0,
-            audit: Head::default(),
+            audit: segment::Log::default(),
+            audit_seen: watch::channel(Head::default()).0,
+            issued: BTreeSet::new(),
             watchers: HashMap::new(),
             changes: Changes::default(),
             acting: None,
@@ -238,14 +246,9 @@ impl Fleet {
             Some(value) => Write::Put(key, value),
             None => Write::Delete(key),
         });
-        let mut audit = changes.audit;
-        if !audit.is_empty() {
-            audit.extend(persist::audit_head(&self.audit));
-        }
-        (
-            audit.into_iter().chain(writes).collect(),
-            Outbox { sends: changes.sends, rollouts: changes.rollouts },
-        )
+        let head = (!changes.audit.is_empty()).then(|| self.audit.head_row()).flatten();
+        let audit = changes.audit.into_iter().map(|(key, row)| Write::Put(key, row)).chain(head);
+        (audit.chain(writes).collect(), Outbox { sends: changes.sends, rollouts: changes.rollouts })
     }
 
     /// Sends what had to wait for the commit.
@@ -265,6 +268,8 @@ impl Fleet {
                 }
             }
         }
+        let head = self.audit.head();
+        self.audit_seen.send_if_modified(|seen| std::mem::replace(seen, head) != head);
         let newest = self.next_event - 1;
         self.event_seen.send_if_modified(|seen| std::mem::replace(seen, newest) != newest);
     }

@@ -1,29 +1,20 @@
 //! Keys of the state store, and the way back from disk to a [`Fleet`].
 //!
-//! `app/NAME audit-head audit/SEQ bundle/HEX deposed event/SEQ fence/EPOCH-LEADER grant/HEX host/ID restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! `app/NAME audit-end bundle/HEX cold/audit/SEQ deposed event/SEQ fence/EPOCH-LEADER grant/HEX host/ID issued/SERIAL restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
 //! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
-//! their rollout, which is the order in which they are written. An audit record is the message that it is on the wire.
+//! their rollout, which is the order in which they are written. The audit log is `segment`'s.
 
-use prost::Message as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
 use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
-use windlass_proto::rpc::AuditRecord;
-use windlass_proto::rpc::audit::Head;
 use windlass_rollout::Rollout;
 
-use super::log::event;
 use super::record::{AppRecord, BundleRecord, EventRecord, Failure, GrantRecord, HostRecord, TokenRecord};
 use super::{Fleet, Host, RolloutEntry};
-use crate::store::{Key, StateStore, StoreError, Write};
-
-/// Where audit records begin.
-const AUDIT: &str = "audit/";
-/// The last audit record, so that a start need not read them all, and finds out when it is gone.
-const AUDIT_HEAD: &str = "audit-head";
+use crate::store::{Key, StateStore, StoreError};
 
 /// Where the lineage begins: one row for each leadership.
 pub(super) const FENCES: &str = "fence/";
@@ -37,9 +28,6 @@ type KeyResult = Result<Key, StoreError>;
 pub(super) fn app_key(app: &AppName) -> KeyResult {
     Key::new(format!("app/{app}"))
 }
-pub(super) fn audit_key(seq: u64) -> KeyResult {
-    Key::new(format!("{AUDIT}{seq:016x}"))
-}
 pub(super) fn bundle_key(digest: &Digest) -> KeyResult {
     Key::new(format!("bundle/{}", digest.hex()))
 }
@@ -51,6 +39,9 @@ pub(super) fn fence_key(fence: &Fence) -> KeyResult {
 }
 pub(super) fn grant_key(envelope: &Digest) -> KeyResult {
     Key::new(format!("grant/{}", envelope.hex()))
+}
+pub(super) fn issued_key(serial: &str) -> KeyResult {
+    Key::new(format!("issued/{serial}"))
 }
 /// The key of what there is one of.
 pub(super) fn single(name: &str) -> KeyResult {
@@ -133,33 +124,6 @@ pub(super) async fn rows<T: DeserializeOwned>(
     }
 }
 
-/// Up to `limit` audit records after this number, in order.
-pub async fn audit_records(
-    store: &dyn StateStore,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<AuditRecord>, StoreError> {
-    let page = store.scan(AUDIT, Some(&audit_key(after)?), limit).await?;
-    // One that does not decode is not what was written: no digest is right for it.
-    let changed = |key: &Key| AuditRecord {
-        seq: key
-            .as_str()
-            .strip_prefix(AUDIT)
-            .and_then(|seq| u64::from_str_radix(seq, 16).ok())
-            .unwrap_or(after + 1),
-        ..AuditRecord::default()
-    };
-    Ok(page
-        .iter()
-        .map(|(key, row)| AuditRecord::decode(&*row.value).unwrap_or_else(|_| changed(key)))
-        .collect())
-}
-
-/// The row that tells which audit record is the last.
-pub(super) fn audit_head(head: &Head) -> Option<Write> {
-    Some(Write::Put(Key::new(AUDIT_HEAD).ok()?, head.to_string().into_bytes()))
-}
-
 impl Fleet {
     /// Reads everything.
     pub async fn load(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
@@ -191,44 +155,12 @@ impl Fleet {
             self.next_event = event.seq + 1;
             self.events.push_back(event);
         }
+        for (key, ()) in rows::<()>(store, "issued/").await? {
+            self.issued.extend(key.as_str().strip_prefix("issued/").map(str::to_owned));
+        }
         self.load_leads(store).await?;
         self.load_audit(store).await?;
         self.load_rollouts(store).await
-    }
-
-    /// Goes on where the audit log ends. One that is damaged is said to be, and goes on: a fleet that nobody can steer would be
-    /// worse.
-    async fn load_audit(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
-        let head = match store.get(&Key::new(AUDIT_HEAD)?).await? {
-            Some(row) => String::from_utf8_lossy(&row.value).parse::<Head>().ok(),
-            None => Some(Head::default()),
-        };
-        let mut broken = head.is_none().then(|| "its head does not parse".to_owned());
-        self.audit = head.unwrap_or_default();
-        let kept = audit_records(store, self.audit.seq.saturating_sub(1), 1).await?;
-        if self.audit.seq > 0
-            && kept.first().is_none_or(|record| record.digest != self.audit.digest.as_bytes())
-        {
-            broken = Some(format!("record {} is gone or was changed", self.audit.seq));
-        }
-        loop {
-            let page = audit_records(store, self.audit.seq, PAGE).await?;
-            for record in &page {
-                if let Err(error) = self.audit.follow(record) {
-                    broken = Some(error.to_string());
-                    let digest = Digest::try_from(record.digest.as_slice()).unwrap_or(self.audit.digest);
-                    self.audit = Head { seq: record.seq, digest };
-                }
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        if let Some(what) = broken {
-            tracing::error!(what, "the audit log is damaged");
-            self.log(event("audit.damaged", "coordinator", format!("the audit log is damaged: {what}")));
-        }
-        Ok(())
     }
 
     async fn load_rollouts(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {

@@ -11,11 +11,8 @@ use windlass_proto::rpc::{self, AuditRecord, ErrorKind};
 
 use super::auth::Called;
 use super::{caller, send};
-use crate::fleet::{Act, audit_records};
-use crate::store::StateStore;
-
-/// Records read at a time.
-const PAGE: usize = 200;
+use crate::fleet::{Act, AuditPages, audited_then};
+use crate::store::{StateStore, StoreError};
 
 /// Takes a call apart: what is put on record of it, and what it asks for.
 pub fn act<M: Message>(request: Request<M>, about: impl FnOnce(&M) -> String) -> Result<(Act, M), Status> {
@@ -45,40 +42,58 @@ pub fn act_without_message<T>(request: &Request<T>) -> Result<Act, Status> {
 pub struct AuditLog(pub Arc<dyn StateStore>);
 
 impl AuditLog {
-    /// All records after a number, as a stream.
-    pub fn read(&self, mut after: u64) -> ReceiverStream<Result<AuditRecord, Status>> {
+    /// Records after a number, as a stream; at most so many where that is not 0.
+    pub fn read(&self, after: u64, limit: u32) -> ReceiverStream<Result<AuditRecord, Status>> {
         let (sender, receiver) = mpsc::channel(16);
         let store = Arc::clone(&self.0);
         tokio::spawn(async move {
-            loop {
-                let page = match audit_records(&*store, after, PAGE).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        tracing::error!(error = %crate::log::chain(&error), "the audit log cannot be read");
-                        let words = "the audit log cannot be read; see the coordinator's log";
-                        // A reader that is gone needs no farewell.
-                        let _ = send(&sender, Err(ErrorKind::Internal.status(words))).await;
-                        return;
-                    }
-                };
-                let is_last = page.len() < PAGE;
-                after = page.last().map_or(after, |record| record.seq);
-                for record in page {
-                    if send(&sender, Ok(record)).await.is_err() {
-                        return;
-                    }
-                }
-                if is_last {
-                    return;
-                }
+            let mut at = after;
+            if let Err(error) = pass_on(&*store, &mut at, limit, &sender).await {
+                tracing::error!(after = at, error = %crate::log::chain(&error), "the audit log cannot be read");
+                let words =
+                    format!("the audit log cannot be read after record {at}; see the coordinator's log");
+                // A reader that is gone needs no farewell.
+                let _ = send(&sender, Err(ErrorKind::Internal.status(words))).await;
             }
         });
         ReceiverStream::new(receiver)
     }
+
+    /// The digest of a record; none where the log does not have it, or cannot be read there.
+    pub async fn then(&self, seq: u64) -> Option<Digest> {
+        audited_then(&*self.0, seq).await.unwrap_or_else(|error| {
+            tracing::error!(seq, error = %crate::log::chain(&error), "the audit log cannot be read");
+            None
+        })
+    }
+}
+
+/// Sends records until there are no more, or nobody listens. `at` is the last one that was sent.
+async fn pass_on(
+    store: &dyn StateStore,
+    at: &mut u64,
+    limit: u32,
+    sender: &mpsc::Sender<Result<AuditRecord, Status>>,
+) -> Result<(), StoreError> {
+    let mut pages = AuditPages::after(store, *at)?;
+    let mut left = if limit == 0 { u64::MAX } else { u64::from(limit) };
+    while let Some(page) = pages.next().await? {
+        for record in page {
+            if left == 0 {
+                return Ok(());
+            }
+            left -= 1;
+            *at = record.seq;
+            if send(sender, Ok(record)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// After which number the wanted records begin, given how many there are.
-pub fn begin(request: rpc::AuditRequest, newest: u64) -> u64 {
+pub fn begin(request: &rpc::AuditRequest, newest: u64) -> u64 {
     match request.last {
         0 => request.after,
         last => request.after.max(newest.saturating_sub(u64::from(last))),

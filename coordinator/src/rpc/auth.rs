@@ -5,11 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{HeaderValue, Request, Response};
 use tower::{Layer, Service};
 use windlass_proto::rpc::ErrorKind;
+use windlass_proto::rpc::audit::{HEAD_HEADER, Head};
 use windlass_proto::tls::Peer;
 
 use crate::guests::Guests;
@@ -102,6 +104,12 @@ pub fn role(caller: &Caller) -> Option<Role> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Called(pub &'static str);
 
+impl Called {
+    fn acts(self) -> bool {
+        TABLE.iter().any(|(method, _, does)| *method == self.0 && *does == Acts)
+    }
+}
+
 /// Whether this caller may call this method.
 pub fn authorise(caller: Option<&Caller>, path: &str) -> Result<Called, Status> {
     let Some(caller) = caller else {
@@ -128,19 +136,24 @@ pub fn describe(caller: &Caller) -> String {
 
 /// Puts the table before a service, and the book of guests.
 #[derive(Debug, Clone)]
-pub struct TableLayer(pub Guests);
+pub struct TableLayer {
+    /// The book.
+    pub guests: Guests,
+    /// The head of the audit log, where callers are told it with each answer to what is on record.
+    pub audited: Option<watch::Receiver<Head>>,
+}
 
 /// A service behind the table.
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     inner: S,
-    guests: Guests,
+    layer: TableLayer,
 }
 
 impl<S> Layer<S> for TableLayer {
     type Service = Guarded<S>;
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, guests: self.0.clone() }
+        Guarded { inner, layer: self.clone() }
     }
 }
 
@@ -182,10 +195,19 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>();
-        match admit(&self.guests, caller, request.uri().path()) {
+        match admit(&self.layer.guests, caller, request.uri().path()) {
             Ok(called) => {
                 request.extensions_mut().insert(called);
-                Box::pin(self.inner.call(request))
+                let audited = self.layer.audited.clone().filter(|_| called.acts());
+                let answer = self.inner.call(request);
+                Box::pin(async move {
+                    let mut answer = answer.await?;
+                    let head = audited.map(|audited| *audited.borrow()).filter(|head| head.seq > 0);
+                    if let Some(head) = head.and_then(|head| HeaderValue::from_str(&head.to_string()).ok()) {
+                        answer.headers_mut().insert(HEAD_HEADER, head);
+                    }
+                    Ok(answer)
+                })
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }

@@ -303,8 +303,9 @@ impl FleetService for Fleets {
         request: Request<rpc::AuditRequest>,
     ) -> Result<Response<Self::AuditStream>, Status> {
         let newest = self.shared.driver.ask(|fleet| fleet.audited().seq).await?;
-        let after = audit::begin(request.into_inner(), newest);
-        Ok(Response::new(self.shared.audit.read(after)))
+        let request = request.into_inner();
+        let after = audit::begin(&request, newest);
+        Ok(Response::new(self.shared.audit.read(after, request.limit)))
     }
 
     async fn info(&self, request: Request<rpc::InfoRequest>) -> Result<Response<rpc::InfoResponse>, Status> {

@@ -26,6 +26,9 @@ pub use self::sled::SledStore;
 pub const MAX_OPS: usize = 100;
 /// Most bytes of keys and values in one transaction; etcd allows 1.5 MiB.
 pub const MAX_BYTES: usize = 1 << 20;
+/// Keys that begin with this are history: they are neither read nor checked at a start, which would take longer and longer, but
+/// when somebody reads them.
+pub const COLD: &str = "cold/";
 /// Longest key.
 pub const MAX_KEY: usize = 256;
 

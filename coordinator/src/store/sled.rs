@@ -17,8 +17,8 @@ use windlass_proto::fence::LeaderId;
 use windlass_proto::tls::draw_leader;
 
 use super::{
-    CommitError, Condition, Fence, Key, Leadership, Member, Revision, Rise, StateStore, StoreError, Txn,
-    Versioned, Write,
+    COLD, CommitError, Condition, Fence, Key, Leadership, Member, Revision, Rise, StateStore, StoreError,
+    Txn, Versioned, Write,
 };
 
 /// First byte of each value.
@@ -67,7 +67,7 @@ struct Sentinel {
 }
 
 impl SledStore {
-    /// Opens or makes the store in `path` and checks every row. Blocks.
+    /// Opens or makes the store in `path` and checks every row that is not [`COLD`]. Blocks.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let io = |action| {
             let path = path.to_owned();
@@ -281,7 +281,10 @@ fn open_guarded(path: &Path, at: &Path) -> Result<sled::Db, StoreError> {
 fn check_rows(path: &Path, database: &sled::Db) -> Result<Head, StoreError> {
     let mut head = None;
     let mut newest = 0;
-    for row in database.iter() {
+    // The first byte after all cold keys.
+    let behind = COLD.replace('/', "0");
+    let warm = database.range(..COLD.as_bytes()).chain(database.range(behind.as_bytes()..));
+    for row in warm {
         let (key, value) = row.map_err(|error| damaged(path, error.to_string()))?;
         let row = decode(path, &key, &value)?;
         newest = newest.max(row.revision.0);
@@ -423,6 +426,32 @@ mod tests {
         }
         let error = SledStore::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("host/b does not match its checksum"), "{error}");
+    }
+
+    /// A start would take longer and longer.
+    #[tokio::test]
+    async fn cold_rows_are_checked_when_they_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let store = SledStore::open(dir.path()).unwrap();
+            let leadership = store.campaign(&member(), Rise::ONE).await.unwrap();
+            for key in ["cold/a", "cold/b", "cold0"] {
+                store.commit(&leadership.fence, put(key, b"value")).await.unwrap();
+            }
+            store.shared.database.insert("cold/b", encode("cold/a", 3, b"value")).unwrap();
+            store.shared.database.flush().unwrap();
+        }
+        let store = SledStore::open(dir.path()).unwrap();
+        let (a, b) = (Key::new("cold/a").unwrap(), Key::new("cold/b").unwrap());
+        assert!(store.get(&a).await.unwrap().is_some());
+        let error = store.get(&b).await.unwrap_err().to_string();
+        assert!(error.contains("cold/b does not match its checksum"), "{error}");
+        assert!(store.scan(COLD, Some(&a), 1).await.is_err());
+        store.shared.database.insert("cold0", encode("cold/a", 3, b"value")).unwrap();
+        store.shared.database.flush().unwrap();
+        drop(store);
+        let error = SledStore::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("cold0 does not match"), "what comes after them is checked: {error}");
     }
 
     #[tokio::test]

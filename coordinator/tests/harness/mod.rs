@@ -95,7 +95,7 @@ impl Coordinator {
         let mut child = spawn(&dir.path().join("state"), "127.0.0.1:0", "127.0.0.1:0", &[]);
         let (agent, operator) = addresses(&dir.path().join("state"), &mut child).await;
         let coordinator = Self { dir, child, agent, operator };
-        coordinator.issue("ana");
+        coordinator.issue("ana").await;
         coordinator
     }
 
@@ -138,7 +138,8 @@ impl Coordinator {
         addresses(&self.state(), &mut self.child).await;
     }
 
-    pub fn issue(&self, name: &str) {
+    /// Issues an operator's certificate, beside the coordinator that runs, and waits until it is on record.
+    pub async fn issue(&self, name: &str) {
         let out = self.dir.path().join(name);
         let status = Command::new(binary())
             .args(["issue-operator", "--name", name, "--state-dir"])
@@ -147,6 +148,16 @@ impl Coordinator {
             .arg(&out)
             .status();
         assert!(status.unwrap().success());
+        self.has_taken_in().await;
+    }
+
+    /// Waits until no certificate that was issued is left to be put on record.
+    pub async fn has_taken_in(&self) {
+        until("issued certificates on record", async || {
+            let left = std::fs::read_dir(self.state().join("issued")).unwrap();
+            (left.count() == 0).then_some(())
+        })
+        .await;
     }
 
     pub fn operator_credentials(&self, name: &str) -> (String, Credentials) {

@@ -6,7 +6,8 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
-use super::TlsError;
+use super::ca::certificate_of;
+use super::{Credentials, TlsError};
 use crate::id::{CoordinatorId, FleetName, HostId, OperatorName};
 
 /// A caller's identity. Only from certificates that TLS has verified; the listener's CA decides which kinds can appear.
@@ -81,6 +82,13 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, TlsError> {
 /// A certificate's serial number, in hex.
 pub fn serial_number(der: &[u8]) -> Result<String, TlsError> {
     Ok(parse(der)?.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Credentials {
+    /// The certificate's serial number, in hex.
+    pub fn serial_number(&self) -> Result<String, TlsError> {
+        serial_number(&certificate_of(&self.certificate_pem)?)
+    }
 }
 
 /// The one URI among a certificate's subject alternative names. Two would leave it to the reader whom to believe.
