@@ -26,12 +26,13 @@ use crate::listen::{self, Accepted, Door};
 use crate::metrics::Metrics;
 use crate::objects::{ObjectError, Objects};
 use crate::pki::{Pki, PkiError};
+use crate::rate::Paces;
 use crate::routes::{GUEST_BYTES, guest_server, operator_routes, serve, server};
 use crate::rpc::agent::Agents;
 use crate::rpc::audit::AuditLog;
 use crate::rpc::auth::TableLayer;
 use crate::rpc::{DECODE, Shared};
-use crate::session::Sessions;
+use crate::session::{STATUSES, Sessions};
 use crate::store::{Member, Rise, SledStore, StateStore, StoreError};
 use crate::watchdog;
 
@@ -254,6 +255,7 @@ impl App {
             driver: driver.clone(),
             objects: shared.objects.clone(),
             questions: shared.questions.clone(),
+            paces: Paces::new(STATUSES),
             audit: shared.audit.clone(),
             pki: pki.clone(),
             time,

@@ -30,11 +30,12 @@ use crate::fleet::{Greeting, HEARTBEAT, LEASE_TTL, SESSION_QUEUE, SILENT_AFTER};
 use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::questions::Questions;
-use crate::rate::{Pace, Rate};
+use crate::rate::{Paces, Rate};
 use crate::rpc::audit::AuditLog;
 
-/// How fast a host may say things that are written down: each of its apps goes through a few phases within a second.
-const STATUSES: Rate = Rate { burst: 200, each: Span(50) };
+/// How fast a host may say things that are written down: each of its apps goes through a few phases within a second. A greeting
+/// counts as one, and as one more for each app of which it brings something new.
+pub const STATUSES: Rate = Rate { burst: 200, each: Span(50) };
 
 /// The first message must come within this time.
 const HELLO: Duration = Duration::from_secs(10);
@@ -53,6 +54,8 @@ pub struct Sessions {
     pub objects: Objects,
     /// What hosts were asked.
     pub questions: Questions,
+    /// How fast each host speaks.
+    pub paces: Paces,
     /// What hosts are shown the head of.
     pub audit: AuditLog,
     /// The key that fences are signed with.
@@ -95,6 +98,9 @@ impl Sessions {
             apps: apps.iter().map(|status| AppStatus { evidence: Vec::new(), ..status.clone() }).collect(),
             authors,
         };
+        self.paces.take(&id).map_err(|wait| {
+            ErrorKind::Unavailable.status(format!("this host says too much; dial again in {wait}"))
+        })?;
         for status in &apps {
             self.keep_evidence(&id, status).await;
         }
@@ -103,10 +109,11 @@ impl Sessions {
         let host = id.clone();
         let met = self.driver.request(move |fleet| {
             let follows = fleet.meet(&host, &shown)?;
-            fleet.connect(&host, number, orders, greeting)?;
-            Ok((fleet.fence(), follows, fleet.audited(), fleet.restored_below()))
+            let news = fleet.connect(&host, number, orders, greeting)?;
+            Ok((news, fleet.fence(), follows, fleet.audited(), fleet.restored_below()))
         });
-        let (fence, follows, audited, restored_below) = met.await?;
+        let (news, fence, follows, audited, restored_below) = met.await?;
+        self.paces.owe(&id, news);
         let signed = self.pki.agents().sign_fence(fence);
         let signed = signed.map_err(|error| ErrorKind::Internal.status(error.to_string()))?;
         let welcome = rpc::Welcome {
@@ -172,7 +179,6 @@ impl Session {
         mut up: Streaming<rpc::AgentMessage>,
         mut orders: mpsc::Receiver<rpc::CoordinatorMessage>,
     ) {
-        let mut pace = Pace::new(STATUSES);
         loop {
             let ended: Result<(), Status> = tokio::select! {
                 biased;
@@ -182,7 +188,7 @@ impl Session {
                     None => Err(ErrorKind::StateMoved.status("the session was closed: another one replaced it, or it fell behind")),
                 },
                 heard = tokio::time::timeout(SILENT_AFTER.std(), up.message()) => match heard {
-                    Ok(Ok(Some(message))) => self.heard(message, &mut pace).await,
+                    Ok(Ok(Some(message))) => self.heard(message).await,
                     Ok(Ok(None)) => break,
                     Ok(Err(status)) => {
                         tracing::debug!(host = %self.id, %status, "session broke");
@@ -210,7 +216,7 @@ impl Session {
         }
     }
 
-    async fn heard(&self, message: rpc::AgentMessage, pace: &mut Pace) -> Result<(), Status> {
+    async fn heard(&self, message: rpc::AgentMessage) -> Result<(), Status> {
         let (id, number) = (self.id.clone(), self.number);
         let current = match message.kind {
             Some(agent_message::Kind::Heartbeat(beat)) => {
@@ -222,7 +228,7 @@ impl Session {
                 self.sessions.driver.ask(move |fleet| fleet.heartbeat(&id, number, facts)).await?
             }
             Some(agent_message::Kind::Status(status)) => {
-                pace.turn().await;
+                self.sessions.paces.turn(&id).await;
                 let status = AppStatus::try_from(status)?;
                 let bare = AppStatus { evidence: Vec::new(), ..status.clone() };
                 // Evidence first: whoever hears of the failure then finds its reasons.

@@ -47,6 +47,60 @@ async fn a_flood_of_statuses_is_read_at_the_coordinators_pace() {
     }
 }
 
+/// The burst is the host's, not the session's.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dials_again_gets_no_new_burst() {
+    let coordinator = Coordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let join = operator.token().await;
+    let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
+    let channel = identity.channel(&coordinator.agent).await.unwrap();
+    let hello = |apps| {
+        let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, apps, ..Default::default() };
+        rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
+    };
+    let status = |app: &str, seq: u64| {
+        let mut status = rpc::AppStatus { app: app.into(), seq, ..Default::default() };
+        status.set_phase(if seq.is_multiple_of(2) { Phase::Idle } else { Phase::Confirmed });
+        status
+    };
+    let begun = Instant::now();
+    let (mut heard_before, mut refused, mut round) = (0, 0, 1);
+    // Each greeting and each status is new, so each counts, whatever they come in.
+    for _ in 0..20 {
+        let greeting = hello((0..30).map(|n| status(&format!("app-{n}"), round)).collect());
+        let statuses = (1..=50).map(|n| rpc::AgentMessage {
+            kind: Some(agent_message::Kind::Status(status("shop", round * 1000 + n))),
+        });
+        let said: Vec<_> = std::iter::once(greeting).chain(statuses).collect();
+        match AgentServiceClient::new(channel.clone()).session(tokio_stream::iter(said)).await {
+            Ok(session) => {
+                let mut session = session.into_inner();
+                // To its end: all that it said has been heard, or another session has taken its place.
+                let all = async { while let Ok(Some(_)) = session.message().await {} };
+                let _ = tokio::time::timeout(Duration::from_secs(30), all).await;
+                heard_before += 81;
+                round += 1;
+            }
+            Err(status) => {
+                assert!(status.message().contains("dial again in "), "{status}");
+                refused += 1;
+            }
+        }
+        let most = 200 + 31 + begun.elapsed().as_millis() as u64 / 50;
+        assert!(heard_before <= most, "{heard_before} things were heard within {:?}", begun.elapsed());
+        if begun.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+    }
+    assert!(heard_before > 0 && refused > 0, "{heard_before} heard, {refused} refused");
+    // Others are not touched.
+    let join = operator.token().await;
+    let other = Identity::new(&coordinator.agent, &join, "web-2").await;
+    let channel = other.channel(&coordinator.agent).await.unwrap();
+    AgentServiceClient::new(channel).session(tokio_stream::iter([hello(vec![])])).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_removed_by_force_loses_its_session_and_gets_no_other() {
     let coordinator = Coordinator::start().await;

@@ -19,6 +19,8 @@ use crate::rate::Meter;
 pub(super) const TEXT: usize = 2000;
 /// Paths of hosts are kept and shown, too; Linux has no longer ones.
 const PATH: usize = 4096;
+/// Releases of an app that a host holds beside those that it runs and has confirmed: estimates need no more of them.
+pub(super) const HELD: usize = 64;
 /// Labels of one host.
 const LABELS: usize = 64;
 
@@ -151,18 +153,18 @@ impl Fleet {
         }
     }
 
-    /// Opens a session; one that the host has already is closed. Returns which rollouts want the host's evidence.
+    /// Opens a session; one that the host has already is closed. Returns of how many apps it brings something that is written down.
     pub fn connect(
         &mut self,
         id: &HostId,
         number: u64,
         sender: mpsc::Sender<rpc::CoordinatorMessage>,
         greeting: Greeting,
-    ) -> Result<(), Refusal> {
+    ) -> Result<usize, Refusal> {
         check_address(&greeting.address)?;
         self.enrolled(id)?;
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
+        let Some(host) = self.hosts.get_mut(id) else { return Ok(0) };
         let name = host.record.name.clone();
         host.session = Some(Session { number, sender });
         let was_silent = std::mem::replace(&mut host.silent, false);
@@ -195,16 +197,14 @@ impl Fleet {
             record.host = name.to_string();
             self.log(record);
         }
-        for status in &greeting.apps {
-            self.keep_status(id, status);
-        }
+        let news = greeting.apps.iter().filter(|status| self.keep_status(id, status)).count();
         for rollout in self.concerned(&name, &greeting.apps) {
             let app = self.rollouts.get(&rollout).map(|entry| &entry.rollout.app);
             let status = greeting.apps.iter().find(|status| Some(&status.app) == app);
             let event = Event::HostConnected { host: name.clone(), status: status.cloned().map(Box::new) };
             self.advance(&rollout, event);
         }
-        Ok(())
+        Ok(news)
     }
 
     /// Whether this is still the host's session.
@@ -268,7 +268,8 @@ impl Fleet {
         Ok(true)
     }
 
-    fn keep_status(&mut self, id: &HostId, status: &AppStatus) {
+    /// Whether it is worth a row.
+    fn keep_status(&mut self, id: &HostId, status: &AppStatus) -> bool {
         let mut status = status.clone();
         status.evidence = Vec::new();
         // They are kept with the rollout.
@@ -277,8 +278,8 @@ impl Fleet {
         status.detail = cut(status.detail, TEXT);
         status.attested.exe = cut(status.attested.exe, PATH);
         status.attested.link = cut(status.attested.link, PATH);
-        status.held.truncate(1000);
-        let Some(host) = self.hosts.get_mut(id) else { return };
+        status.held.truncate(HELD);
+        let Some(host) = self.hosts.get_mut(id) else { return false };
         let before = host.statuses.insert(status.app.clone(), status.clone());
         // What only moves while a host works (detail, times) is not worth a disk write; it is said again at Hello.
         let same = before.is_some_and(|before| {
@@ -290,6 +291,7 @@ impl Fleet {
         if !same {
             self.changes.put(persist::status_key(id, &status.app), &status);
         }
+        !same
     }
 
     /// Whether evidence of this host in this rollout is worth keeping.

@@ -23,6 +23,9 @@ pub(super) const DEPOSED: &str = "deposed";
 /// What a restore from a backup has ended.
 pub(super) const RESTORE: &str = "restore";
 
+/// More changes of a rollout's hosts than there are while a coordinator runs.
+const UNWRITTEN: u64 = 1 << 32;
+
 type KeyResult = Result<Key, StoreError>;
 
 pub(super) fn app_key(app: &AppName) -> KeyResult {
@@ -165,7 +168,9 @@ impl Fleet {
 
     async fn load_rollouts(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
         for (_, head) in rows::<RolloutHead>(store, "rollout/").await? {
-            let entry = RolloutEntry { idempotency_key: head.idempotency_key, rollout: head.rollout };
+            let mut entry = RolloutEntry { idempotency_key: head.idempotency_key, rollout: head.rollout };
+            // What only its hosts changed has not written it; nobody sees it go down.
+            entry.rollout.version = entry.rollout.version.saturating_add(UNWRITTEN);
             self.rollouts.insert(entry.rollout.id.clone(), entry);
         }
         for (key, host) in rows::<windlass_rollout::state::Host>(store, "rollout-host/").await? {

@@ -6,6 +6,7 @@ use windlass_proto::phase::{AppStatus, Fault};
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 use windlass_proto::time::Timestamp;
+use windlass_rollout::state::Host;
 use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout, Start};
 
 use super::hosts::cut;
@@ -15,6 +16,12 @@ use super::{ENDED_ROLLOUTS, Fleet, OrderText, Refusal, RolloutEntry};
 
 /// Operators' reasons are kept and shown; longer ones are cut.
 const REASON: usize = 1000;
+
+/// Whether a host's row would say nothing new. What only moves while a host works is said again when it greets.
+fn says_the_same(before: &Host, now: &Host) -> bool {
+    let still = |host: &Host| Host { seq: 0, detail: String::new(), ..host.clone() };
+    before == now || still(before) == still(now)
+}
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
@@ -165,28 +172,37 @@ impl Fleet {
         let step = windlass_rollout::step(&entry.rollout, event, self.now)?;
         if step.state != entry.rollout {
             let before = std::mem::replace(&mut entry.rollout, step.state);
-            self.keep_rollout(id, Some(&before));
+            self.keep_rollout(id, Some(before));
         }
         let declined: Vec<Event> =
             step.effects.into_iter().filter_map(|effect| self.perform(id, effect)).collect();
         declined.into_iter().try_for_each(|event| self.apply(id, event))
     }
 
-    /// Writes what differs from before.
-    fn keep_rollout(&mut self, id: &RolloutId, before: Option<&Rollout>) {
-        let Some(entry) = self.rollouts.get(id) else { return };
+    /// Writes the rows that differ from before: a status of one host changes that host's, and rarely the rollout's own, which
+    /// names all hosts.
+    fn keep_rollout(&mut self, id: &RolloutId, before: Option<Rollout>) {
+        let Some(entry) = self.rollouts.get_mut(id) else { return };
+        let hosts = std::mem::take(&mut entry.rollout.hosts);
+        let before = before.map(|mut before| (std::mem::take(&mut before.hosts), before));
         // Hosts of a rollout are fixed, so before and after are walked side by side: no search for each.
-        let mut former = before.map(|rollout| rollout.hosts.iter());
-        for (name, host) in &entry.rollout.hosts {
+        let mut former = before.as_ref().map(|(hosts, _)| hosts.values());
+        for (name, host) in &hosts {
             let before = former.as_mut().and_then(Iterator::next);
-            if before != Some((name, host)) {
+            if let Some(before) = before {
+                self.counted.host(before, host);
+            }
+            if before.is_none_or(|before| !says_the_same(before, host)) {
                 self.changes.put(persist::rollout_host_key(id, name), host);
-                if let Some((_, before)) = before {
-                    self.counted.host(before, host);
-                }
             }
         }
-        self.keep_head(id);
+        let is_same = before
+            .is_some_and(|(_, before)| Rollout { version: entry.rollout.version, ..before } == entry.rollout);
+        if !is_same {
+            let (rollout, idempotency_key) = (entry.rollout.clone(), entry.idempotency_key.clone());
+            self.changes.put(persist::rollout_key(id), &RolloutHead { rollout, idempotency_key });
+        }
+        entry.rollout.hosts = hosts;
         self.changes.rollouts.insert(id.clone());
     }
 

@@ -1,6 +1,7 @@
 //! The fleet without sockets: what is on disk is always what is in memory, and history leads where it should.
 
 mod room;
+mod rows;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use windlass_proto::phase::{AppStatus, Attestation, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::ErrorKind;
 use windlass_proto::time::{Span, Timestamp};
-use windlass_rollout::{Event, State};
+use windlass_rollout::{Event, Rollout, State};
 
 use super::record::BundleRecord;
 use super::{Enrolment, EventFilter, Fleet, Greeting, HostState, OrderText, Removal, SILENT_AFTER};
@@ -109,7 +110,14 @@ impl World {
         }
         assert_eq!(a.rollouts.len(), b.rollouts.len());
         for (id, entry) in &a.rollouts {
-            assert_eq!(entry.rollout, b.rollouts[id].rollout);
+            // What only moves while hosts work is not written here either.
+            let still = |rollout: &Rollout| {
+                let mut rollout = Rollout { version: 0, ..rollout.clone() };
+                rollout.hosts.values_mut().for_each(|host| (host.seq, host.detail) = (0, String::new()));
+                rollout
+            };
+            assert_eq!(still(&entry.rollout), still(&b.rollouts[id].rollout));
+            assert!(b.rollouts[id].rollout.version > entry.rollout.version);
         }
     }
 
