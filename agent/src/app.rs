@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit_seen;
 use crate::clock;
 use crate::config::Settings;
 use crate::control::{Control, ControlError, Sources};
@@ -184,6 +185,7 @@ impl App {
             orders: orders_in,
             published: published.clone(),
             state: watch::Sender::new(LinkState::default()),
+            audit: audit_seen::Keeper::open(&layout),
             identity: watch::Sender::default(),
             stop: stop.clone(),
             pulse: Pulse::default(),

@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 use windlass_proto::id::AppName;
 
+use crate::audit_seen;
 use crate::config::Settings;
 use crate::control::{self, ControlError};
 use crate::inspect::{inspect_text, releases_text};
@@ -145,7 +146,9 @@ impl Args {
                 show(&state_dir, json, control::releases_of, |apps| releases_text(apps))
             }
             Verb::Inspect { state_dir, json } => {
-                show(&state_dir, json, control::inspection_of, |apps| inspect_text(apps))
+                let audit = layout_in(&state_dir).ok().and_then(|layout| audit_seen::problem_in(&layout));
+                let problem = audit.map(|problem| format!("{problem}\n")).unwrap_or_default();
+                show(&state_dir, json, control::inspection_of, |apps| problem.clone() + &inspect_text(apps))
             }
             Verb::Pin(args) => pin(&args, true),
             Verb::Unpin(args) => pin(&args, false),

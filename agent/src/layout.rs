@@ -120,6 +120,11 @@ impl Layout {
         self.state().join("safe-mode")
     }
 
+    /// What was seen of the coordinator's audit log.
+    pub fn audit_seen(&self) -> PathBuf {
+        self.state.join("audit-seen.json")
+    }
+
     /// The socket by which the agent's other verbs ask the running agent.
     pub fn control_socket(&self) -> PathBuf {
         self.state.join("control.sock")

@@ -36,6 +36,7 @@
 pub mod app;
 pub mod args;
 pub mod attest;
+pub mod audit_seen;
 pub mod backoff;
 pub mod ballast;
 pub mod clock;

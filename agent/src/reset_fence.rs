@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use windlass_proto::fence::Fence;
 
+use crate::audit_seen;
 use crate::control::{self, AgentStatus, ControlError, Question};
+use crate::file::FileError;
 use crate::journal::{self, Damage, Journal, JournalError};
 use crate::layout::Layout;
 use crate::recover;
@@ -29,6 +31,9 @@ pub enum ResetFenceError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// What was seen of the former coordinator's audit log.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// What it says must be seen by the agent first.
     #[error("journal {} is damaged; start the agent, which says what to do, and try again", path.display())]
     Damaged {
@@ -37,11 +42,12 @@ pub enum ResetFenceError {
     },
 }
 
-/// Resets the fence, on record. Returns whom the host had obeyed.
+/// Resets the fence, on record, and forgets what was seen of the audit log. Returns whom the host had obeyed.
 pub fn reset_fence(layout: &Layout) -> Result<Option<Fence>, ResetFenceError> {
     if let Some(AgentStatus { pid, .. }) = control::ask(layout, Question::Status)? {
         return Err(ResetFenceError::AgentRuns { pid });
     }
+    audit_seen::forget(layout)?;
     match journal::peek(layout.state())? {
         None => return Ok(None),
         Some(journal::Recovered { damage: Some(Damage::Middle { path, .. }), .. }) => {

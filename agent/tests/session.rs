@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
+use windlass_agent::audit_seen::Keeper;
 use windlass_agent::config::{self, Settings};
 use windlass_agent::enrol::EnrolError;
 use windlass_agent::exchange::{FromSession, Order, Published};
@@ -244,9 +245,11 @@ fn settings(dir: &Path, coordinators: &[SocketAddr], token: Option<&JoinToken>) 
 fn agent(settings: Settings, published: Published) -> Agent {
     let (tell, orders) = mpsc::channel(64);
     let (publish, watched) = watch::channel(published);
+    let layout = Layout::new(&settings.state_dir, &settings.run_dir).unwrap();
     let link = Link {
         pulse: Default::default(),
-        layout: Layout::new(&settings.state_dir, &settings.run_dir).unwrap(),
+        audit: Keeper::open(&layout),
+        layout,
         vault: Vault::open(&settings.state_dir.join("identity")).unwrap(),
         settings: Arc::new(settings),
         trust: Arc::new(Trust::new([AuthorKey::generate().unwrap().public()], 1).unwrap()),

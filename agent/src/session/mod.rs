@@ -7,12 +7,14 @@
 //! | [`inbound`] | what a coordinator says, in the domain's types |
 //! | [`authors`] | grants that come with it |
 //! | [`reading`] | answers to operators' questions |
+//! | `sent` | statuses on their way up |
 //! | [`renewal`] | a new certificate at half life |
 
 pub mod authors;
 pub mod inbound;
 pub mod reading;
 pub mod renewal;
+mod sent;
 pub mod stream;
 
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use windlass_proto::tls::{self, ConnectError};
 use windlass_release::BootTime;
 
 use self::stream::End;
+use crate::audit_seen;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::{JoinTokenSource, Settings};
@@ -91,6 +94,8 @@ pub struct Link {
     pub published: watch::Receiver<Published>,
     /// For everybody who wants to know.
     pub state: watch::Sender<LinkState>,
+    /// What was seen of the coordinator's audit log.
+    pub audit: audit_seen::Keeper,
     /// The certificate in use.
     pub identity: watch::Sender<Option<Arc<Identity>>>,
     /// Ends the task.

@@ -11,9 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 use windlass_proto::fence::{self, Obeyed, Offer};
-use windlass_proto::id::{AppName, FleetName};
+use windlass_proto::id::FleetName;
 use windlass_proto::limits::MESSAGE_BYTES;
-use windlass_proto::phase::AppStatus as Status;
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::agent_service_client::AgentServiceClient;
 use windlass_proto::rpc::coordinator_message::Kind;
@@ -26,7 +25,9 @@ use windlass_release::BootTime;
 
 use super::authors::Authors;
 use super::reading::Reading;
+use super::sent::Sent;
 use super::{Link, LinkState, disk, inbound};
+use crate::audit_seen::Told;
 use crate::exchange::{Answers, FromSession, Order, Published, Under};
 use crate::pulse::Pulse;
 use crate::{clock, facts, features};
@@ -88,7 +89,8 @@ pub(super) async fn run(
         return End::Redial;
     }
     let features = features::here();
-    let hello = greet(link, &published, &features, &mut sent);
+    let problems = with(link.audit.problem(), &published.problems);
+    let hello = greet(link, &published, &features, &problems, &mut sent);
     if sent.up.try_send(hello).is_err() {
         return broken(false, "the session ended before it began");
     }
@@ -116,6 +118,11 @@ pub(super) async fn run(
         Ok(offer) => offer.map(Arc::new),
         Err(problem) => return broken(false, problem),
     };
+    match Told::from_welcome(&welcome) {
+        Ok(Some(told)) => link.audit.hear(told).await,
+        Ok(None) => {}
+        Err(error) => return broken(false, error.to_string()),
+    }
     tracing::info!(coordinator = address, epoch = welcome.epoch, "session opened");
     link.state.send_replace(LinkState {
         connected: Some(address.to_owned()),
@@ -140,7 +147,8 @@ pub(super) async fn run(
         seq: 0,
         last_lease: Instant::now(),
         disk: disk(&link.settings),
-        problems: link.published.borrow().problems.clone(),
+        problems,
+        audit: link.audit.problem(),
         pulse: link.pulse.clone(),
     };
     session.hold(&mut link.published, down, &welcome).await
@@ -173,7 +181,18 @@ fn fit(link: &Link, published: &Published, welcome: &Welcome) -> Result<Option<O
     fit.map(|()| Some(offer)).map_err(|unfit| unfit.to_string())
 }
 
-fn greet(link: &Link, published: &Published, features: &BTreeSet<&str>, sent: &mut Sent) -> AgentMessage {
+/// All that is wrong with the host, what is seen of the audit log first.
+fn with(audit: Option<String>, problems: &[String]) -> Vec<String> {
+    audit.into_iter().chain(problems.iter().cloned()).collect()
+}
+
+fn greet(
+    link: &Link,
+    published: &Published,
+    features: &BTreeSet<&str>,
+    problems: &[String],
+    sent: &mut Sent,
+) -> AgentMessage {
     let mut room = GREETING_EVIDENCE;
     let apps = published.apps.iter().map(|(app, status)| {
         sent.told.insert(app.clone(), Arc::clone(status));
@@ -191,7 +210,7 @@ fn greet(link: &Link, published: &Published, features: &BTreeSet<&str>, sent: &m
         protocol: version::PROTOCOL,
         boot_id: link.boot_id.clone(),
         address: link.settings.address.to_string(),
-        facts: Some(facts::read(&disk(&link.settings), &published.problems)),
+        facts: Some(facts::read(&disk(&link.settings), problems)),
         highest_epoch: published.highest_epoch,
         obeyed: published.obeyed.as_ref().map(Into::into),
         authors: Some(rpc::Authors {
@@ -199,37 +218,9 @@ fn greet(link: &Link, published: &Published, features: &BTreeSet<&str>, sent: &m
             threshold: u32::try_from(link.trust.threshold()).unwrap_or(u32::MAX),
         }),
         features: features.iter().map(|&word| word.to_owned()).collect(),
-        audit_seq: 0,
+        audit_seq: link.audit.seq(),
     };
     AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
-}
-
-/// What went up, by app.
-struct Sent {
-    up: mpsc::Sender<AgentMessage>,
-    told: BTreeMap<AppName, Arc<Status>>,
-}
-
-impl Sent {
-    /// Sends what is newer than what was sent, or says the same in other words. False when there was no room for all of it.
-    fn catch_up(&mut self, published: &Published) -> bool {
-        // An app that the host has forgotten begins again, should it come back.
-        self.told.retain(|app, _| published.apps.contains_key(app));
-        for (app, status) in &published.apps {
-            let is_told = |told: &Arc<Status>| told.seq >= status.seq && told.detail == status.detail;
-            if self.told.get(app).is_some_and(is_told) {
-                continue;
-            }
-            let message = agent_message::Kind::Status(AppStatus::from((**status).clone()));
-            match self.up.try_send(AgentMessage { kind: Some(message) }) {
-                Ok(()) => drop(self.told.insert(app.clone(), Arc::clone(status))),
-                Err(TrySendError::Full(_)) => return false,
-                // The stream has ended, which the other direction tells.
-                Err(TrySendError::Closed(_)) => return true,
-            }
-        }
-        true
-    }
 }
 
 struct Session {
@@ -250,6 +241,8 @@ struct Session {
     disk: std::path::PathBuf,
     /// What was said to be wrong with the host.
     problems: Vec<String>,
+    /// What is wrong with the coordinator's audit log.
+    audit: Option<String>,
     pulse: Pulse,
 }
 
@@ -321,11 +314,10 @@ impl Session {
 
     fn beat(&mut self, problems: &[String]) {
         self.seq += 1;
+        let problems = with(self.audit.clone(), problems);
         let is_due = self.seq.is_multiple_of(FACTS_EVERY) || problems != self.problems;
-        let facts = is_due.then(|| facts::read(&self.disk, problems));
-        if is_due {
-            problems.clone_into(&mut self.problems);
-        }
+        let facts = is_due.then(|| facts::read(&self.disk, &problems));
+        self.problems = problems;
         let beat = agent_message::Kind::Heartbeat(Heartbeat { seq: self.seq, facts });
         // A full queue means that nothing gets through, which the missing lease will show.
         if self.sent.up.try_send(AgentMessage { kind: Some(beat) }).is_ok() {
