@@ -6,19 +6,24 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 use windlass_proto::limits;
 use windlass_proto::rpc::ErrorKind;
+use windlass_proto::rpc::audit::{HEAD_HEADER, Head};
 use windlass_proto::rpc::bundle_service_client::BundleServiceClient;
 use windlass_proto::rpc::fleet_service_client::FleetServiceClient;
 use windlass_proto::rpc::rollout_service_client::RolloutServiceClient;
 use windlass_proto::shown::Texts;
+use windlass_proto::time::Timestamp;
 use windlass_proto::tls::{self, ConnectError, Credentials};
 
 use crate::config::{Config, Context};
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
+use crate::heads::{Heads, Seen};
+use crate::output::text::now_ms;
 
 /// Longest that one answer may take: plans of large fleets are made in well under a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,6 +43,7 @@ pub struct Client {
     pub fleet: FleetServiceClient<Channel>,
     context: String,
     address: String,
+    heads: Heads,
     readers: Readers,
 }
 
@@ -66,7 +72,8 @@ impl Client {
             certificate_pem: read("certificate", &context.certificate)?,
             key_pem: read("private key", &context.key)?,
         };
-        let tls = tls::client_config(&read("CA certificate", &context.ca)?, Some(&own)).map_err(|error| {
+        let ca = read("CA certificate", &context.ca)?;
+        let tls = tls::client_config(&ca, Some(&own)).map_err(|error| {
             ExpectedError::new(
                 Exit::NotAllowed,
                 format!("the certificates of context {name:?} cannot be used"),
@@ -85,6 +92,7 @@ impl Client {
             fleet: FleetServiceClient::new(channel).max_decoding_message_size(ANSWER),
             context: name.to_owned(),
             address,
+            heads: Heads::of(config, name, &ca),
             readers: Readers::People,
         })
     }
@@ -109,6 +117,20 @@ impl Client {
         match self.readers {
             Readers::People => message.for_eyes(),
             Readers::Programs => message,
+        }
+    }
+
+    /// What was seen of the coordinator's audit log.
+    pub const fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// Keeps the audit log's head where an answer brings it. What was asked for has been done: that it cannot be kept is no
+    /// reason to fail, and `windlass audit` says so.
+    async fn remember(&self, metadata: &MetadataMap) {
+        let text = metadata.get(HEAD_HEADER).and_then(|value| value.to_str().ok());
+        if let Some(head) = text.and_then(|text| text.parse::<Head>().ok()) {
+            let _ = self.heads.add(Seen { head, at: Timestamp(now_ms()) }).await;
         }
     }
 
@@ -146,8 +168,14 @@ impl Client {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(status)) => Err(self.failure(subject, &status)),
+            Ok(Ok(response)) => {
+                self.remember(response.metadata()).await;
+                Ok(response)
+            }
+            Ok(Err(status)) => {
+                self.remember(status.metadata()).await;
+                Err(self.failure(subject, &status))
+            }
             Err(_) => {
                 let late = format!("no answer from {} within {} s", self.address, CALL_TIMEOUT.as_secs());
                 Err(self.failure(subject, &ErrorKind::TimedOut.status(late)))

@@ -2,7 +2,7 @@
 //!
 //! * [`args`] the verbs; [`command`] one file per verb; [`invocation`] what every verb is given.
 //! * [`spec`] reads windlass.yaml with line numbers; [`build`] makes a bundle of it, signed with [`keys`]; [`push`] sends it.
-//! * [`config`] contexts; [`client`] the coordinator; [`files`] durable small files.
+//! * [`config`] contexts; [`client`] the coordinator; [`heads`] what was seen of its audit log; [`files`] durable small files.
 //! * [`output`] data on stdout, talk on stderr; [`watch`] following a rollout, live or in lines.
 //! * [`error`] and [`exit`] what is said and returned when something fails.
 //! * [`dev`] a fleet on this machine; [`demo`] the whole story told on one.
@@ -20,6 +20,7 @@ pub mod error;
 pub mod exit;
 pub mod files;
 pub mod grant;
+pub mod heads;
 pub mod invocation;
 pub mod keys;
 pub mod output;

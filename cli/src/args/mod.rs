@@ -236,6 +236,10 @@ pub struct Audit {
     #[arg(long, value_name = "RECORD", conflicts_with = "last")]
     #[allow(clippy::option_option, reason = "how clap tells no option from one without a value")]
     pub check: Option<Option<Head>>,
+    /// With --check: the log counts from now on, though records are not in it that this machine has seen; for after a
+    /// restore of the coordinator's state from an older copy
+    #[arg(long, requires = "check")]
+    pub accept_restored: bool,
 }
 
 /// `windlass completions`
