@@ -19,7 +19,7 @@ use windlass_tests::run::run;
 use windlass_tests::wait::until;
 
 /// A coordinator that the test runs on some state; killed when it goes out of scope.
-struct Coordinator {
+pub(crate) struct Coordinator {
     child: Child,
     log: PathBuf,
 }
@@ -44,25 +44,25 @@ impl Coordinator {
     }
 }
 
-fn state_of(fleet: &Fleet) -> PathBuf {
+pub(crate) fn state_of(fleet: &Fleet) -> PathBuf {
     fleet.record()["coordinator"]["state_dir"].as_str().unwrap().into()
 }
 
 /// A copy of a state beside it.
-fn copy(state: &Path, name: &str) -> PathBuf {
+pub(crate) fn copy(state: &Path, name: &str) -> PathBuf {
     let to = state.with_file_name(name);
     run(Command::new("cp").arg("-a").arg(state).arg(&to)).expect(0);
     to
 }
 
 /// Where the fleet's hosts and operators look for their coordinator.
-struct Door {
+pub(crate) struct Door {
     agents: String,
     operators: String,
 }
 
 impl Door {
-    fn of(fleet: &Fleet) -> Self {
+    pub(crate) fn of(fleet: &Fleet) -> Self {
         let text = std::fs::read(state_of(fleet).join("addresses.json")).unwrap();
         let addresses: Value = serde_json::from_slice(&text).unwrap();
         let address = |who: &str| addresses[who].as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ impl Door {
 }
 
 /// Starts a coordinator on a state and waits until it listens, or has ended.
-fn lead(state: &Path, Door { agents, operators }: &Door, more: &[&str]) -> Coordinator {
+pub(crate) fn lead(state: &Path, Door { agents, operators }: &Door, more: &[&str]) -> Coordinator {
     let log = state.with_extension("log");
     let mut command = Command::new(program("windlass-coordinator"));
     command.args(["run", "--fleet", "dev", "--agent-listen", agents, "--operator-listen", operators]);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod afterwards;
+mod audit;
 mod availability;
 mod bundles;
 mod clocks;

@@ -44,7 +44,9 @@ fn what_was_asked_for_cannot_be_taken_out_of_the_audit_log_unnoticed() {
     fleet.windlass(&["host", "cordon", "host-1"]).expect(0);
     fleet.windlass(&["host", "cordon", "host-9"]).expect(1);
     let log = fleet.json(&["audit"]);
-    let told = log["records"].as_array().unwrap().iter().map(|record| {
+    let calls =
+        log["records"].as_array().unwrap().iter().filter(|record| record["method"] != "issue-operator");
+    let told = calls.map(|record| {
         let text = |field: &str| record[field].as_str().unwrap().to_owned();
         [text("who"), text("method"), text("outcome").chars().take(12).collect()]
     });
@@ -76,10 +78,11 @@ fn what_was_asked_for_cannot_be_taken_out_of_the_audit_log_unnoticed() {
     std::fs::remove_dir_all(&state).unwrap();
     copy(&former, &state);
     fleet.start();
-    fleet.windlass(&["audit", "--check"]).expect(0);
+    // This machine knows; whoever comes from another has to be told.
+    fleet.windlass(&["audit", "--check"]).expect(1).says("now the log ends with record 5");
     let missing = fleet.windlass(&["audit", "--check", &known]).expect(1);
-    missing.says("ends with record 4, and record 5 was there");
+    missing.says("ends with record 5, and record 6 was there");
     fleet.windlass(&["host", "release", "host-1", "--yes"]).expect(0);
     let replaced = fleet.windlass(&["audit", "--check", &known]).expect(1);
-    replaced.says("record 5 is another one than the one you know");
+    replaced.says("record 6 is another one than the one you know");
 }

@@ -37,6 +37,7 @@ impl Order {
         let operator = Operator::new(dir.path().join("config.toml"));
         let fleet = Fleet { dir, operator, hosts: self.hosts };
         fleet.start();
+        fleet.has_taken_in();
         fleet
     }
 }
@@ -55,6 +56,16 @@ impl Fleet {
     pub fn start(&self) -> Ended {
         let hosts = self.hosts.to_string();
         self.windlass(&["dev", "up", "--dir", self.path(), "--hosts", &hosts, "--detach"]).expect(0)
+    }
+
+    /// Waits until the certificates that were issued beside the coordinator are on record: no record comes by itself after that.
+    #[track_caller]
+    pub fn has_taken_in(&self) {
+        let record = self.record();
+        let issued = Path::new(record["coordinator"]["state_dir"].as_str().unwrap()).join("issued");
+        until("issued certificates on record", Duration::from_secs(30), || {
+            (std::fs::read_dir(&issued).ok()?.count() == 0).then_some(())
+        });
     }
 
     /// Stops all of it.
