@@ -39,6 +39,11 @@ const HOST: &[Field] = &[Has("host"), May("app"), May("rollout")];
 /// All kinds, by name.
 pub const KINDS: &[Kind] = &[
     kind("audit.damaged", &[], "the audit log is damaged; `windlass audit --check` says where"),
+    kind(
+        "audit.unread",
+        &[],
+        "a file about a certificate that was issued beside the coordinator cannot be read, and stays",
+    ),
     kind("bundle.pushed", &[Has("app")], "a bundle was stored"),
     kind("coordinator.deposed", &[], "another coordinator leads this fleet; this one has stopped"),
     kind(
