@@ -1,7 +1,6 @@
 //! What `GET /metrics` shows of this host: what the agent has counted since it started, and how the host is now.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use windlass_proto::metrics::prometheus_client::metrics::family::Family;
 use windlass_proto::metrics::prometheus_client::metrics::histogram::Histogram;
 use windlass_proto::metrics::prometheus_client::metrics::info::Info;
 use windlass_proto::metrics::prometheus_client::registry::Registry;
-use windlass_proto::metrics::{MetricsAddress, Words, durations, gauge, gauges};
+use windlass_proto::metrics::{MetricsAddress, Words, bytes_beneath, durations, gauge, gauges};
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_release::{State, Supervision};
 
@@ -219,19 +218,8 @@ struct Disk {
 impl Disk {
     /// Blocks.
     fn of(layout: &Layout) -> Self {
-        Self { store: bytes(&layout.store()), free: facts::free_bytes(layout.state()) }
+        Self { store: bytes_beneath(&layout.store()), free: facts::free_bytes(layout.state()) }
     }
-}
-
-/// Sum of the files in a directory and below it; what vanishes meanwhile does not count.
-fn bytes(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => bytes(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(of).sum()
 }
 
 #[cfg(test)]

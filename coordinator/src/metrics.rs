@@ -14,7 +14,7 @@ use windlass_proto::metrics::prometheus_client::metrics::counter::Counter;
 use windlass_proto::metrics::prometheus_client::metrics::family::Family;
 use windlass_proto::metrics::prometheus_client::metrics::info::Info;
 use windlass_proto::metrics::prometheus_client::registry::Registry;
-use windlass_proto::metrics::{Words, gauge, gauges};
+use windlass_proto::metrics::{Words, bytes_beneath, gauge, gauges};
 use windlass_proto::time::Timestamp;
 use windlass_proto::tls::{self, TlsError};
 use windlass_rollout::{Condition, State};
@@ -174,19 +174,7 @@ impl Disk {
     /// Blocks. The state is a handful of files.
     fn of(state_dir: &Path) -> Self {
         let free = nix::sys::statvfs::statvfs(state_dir).ok();
-        let free =
-            free.map(|fs| u64::from(fs.blocks_available()).saturating_mul(u64::from(fs.fragment_size())));
-        Self { state: bytes(&state_dir.join("state")), free }
+        let free = free.map(|fs| fs.blocks_available().saturating_mul(fs.fragment_size()));
+        Self { state: bytes_beneath(&state_dir.join("state")), free }
     }
-}
-
-/// Sum of the files in a directory and below it; what vanishes meanwhile does not count.
-fn bytes(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => bytes(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(of).sum()
 }

@@ -91,7 +91,7 @@ impl Rollout {
 mod tests {
     use super::*;
 
-    fn ledger(questions: &[(&str, i64, bool)]) -> Availability {
+    fn ledger(questions: &[Question]) -> Availability {
         let mut ledger = Availability::default();
         for (step, at, answered) in questions {
             ledger.count(step, Timestamp(*at), *answered);
@@ -103,9 +103,14 @@ mod tests {
         ledger.steps.iter().map(|s| (s.step.as_str(), s.sent, s.failed, s.longest_gap.0)).collect()
     }
 
+    /// Step, time, whether it was answered.
+    type Question = (&'static str, i64, bool);
+    /// Step, questions, those that failed, the longest gap.
+    type Counts = (&'static str, u64, u64, u64);
+
     #[test]
     fn gaps_are_counted_where_they_begin_and_the_longest_stays() {
-        let cases: &[(&[(&str, i64, bool)], &[(&str, u64, u64, u64)])] = &[
+        let cases: [(&[Question], &[Counts]); 7] = [
             (&[], &[]),
             (&[("a", 0, true), ("a", 1000, true)], &[("a", 2, 0, 0)]),
             // One lost answer: a second until the next.

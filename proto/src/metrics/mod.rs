@@ -6,6 +6,8 @@ pub mod address;
 mod serve;
 mod text;
 
+use std::path::Path;
+
 pub use prometheus_client;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -44,4 +46,15 @@ pub fn durations() -> Histogram {
     Histogram::new([
         0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
     ])
+}
+
+/// Bytes of the files in a directory and below it, links not followed; what vanishes meanwhile does not count.
+pub fn bytes_beneath(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_beneath(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
 }

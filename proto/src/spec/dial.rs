@@ -138,8 +138,7 @@ impl Allowed {
                 (url.secure, &url.host, url.port) == (allowed.secure, &allowed.host, allowed.port)
                     && url.path.strip_prefix(allowed.path.trim_end_matches('/')).is_some_and(|rest| {
                         // What a server makes of `..` is not seen from here.
-                        (rest.is_empty() || rest.starts_with('/'))
-                            && !url.path.split('/').any(|part| is_up(part))
+                        (rest.is_empty() || rest.starts_with('/')) && !url.path.split('/').any(is_up)
                     })
             }
         }
