@@ -74,6 +74,7 @@ impl Coordinator {
                 state,
                 current: status.and_then(|status| status.current.clone()),
                 confirmed: status.and_then(|status| status.confirmed.clone()),
+                leaving: None,
                 attested: status.is_some_and(|status| status.attested.ok),
                 held: vec![],
                 disk_free: None,

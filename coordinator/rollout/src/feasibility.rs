@@ -67,7 +67,9 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     way_back(&order, &changing, &mut checks);
     deadlines(&order, &mut checks);
 
-    let host_time = timing::expected(&order.release, &order.spec);
+    let arriving = timing::arriving(&order.release, &order.spec);
+    let leaving: BTreeMap<&HostName, Span> =
+        changing.iter().map(|host| (&host.name, host.leaving(&order.release))).collect();
     let lacking: Vec<u64> = changing
         .iter()
         .filter(|host| !host.held.contains(&order.to.digest))
@@ -75,12 +77,16 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         .collect();
     // Hosts stage side by side.
     let stage = Span::secs(lacking.iter().max().map_or(0, |most| most.div_ceil(STAGE_RATE)));
-    let sizes = batches.iter().map(|batch| count(batch.len()));
-    let pause = order.spec.strategy.pause_between;
-    let estimate = stage + timing::batches(sizes, unavailable, host_time, pause);
+    let times = batches.iter().map(|batch| {
+        let slowest = batch.iter().filter_map(|name| leaving.get(name)).max().copied().unwrap_or_default();
+        (count(batch.len()), slowest + arriving)
+    });
+    let estimate = stage + timing::batches(times, unavailable, order.spec.strategy.pause_between);
     let returning = count(changing.iter().filter(|host| host.confirmed.is_some()).count());
     let back = budget::back_parallel(&order.spec, total).min(unavailable.max(1));
-    let rollback = timing::batches(std::iter::once(returning), back, host_time, Span(0));
+    // Connections end early here: a plan is refused for what is likely, not for the worst.
+    let return_time = order.release.drain.delay + arriving;
+    let rollback = timing::batches(std::iter::once((returning, return_time)), back, Span(0));
     rollback_time(&order, rollback, &mut checks);
 
     let unchanged: Vec<HostName> = hosts.unchanged(&order).map(|host| host.name.clone()).collect();

@@ -11,10 +11,12 @@ use windlass_proto::grant::{Past, Presented};
 use windlass_proto::id::{AppName, HostName, RolloutId};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
+use windlass_proto::time::Span;
 
 use crate::fetch::Fetch;
 use crate::releases::Parole;
 use crate::state::Kind;
+use crate::timing;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -76,6 +78,9 @@ pub struct FleetHost {
     pub current: Option<ReleaseRef>,
     /// The last confirmed release.
     pub confirmed: Option<ReleaseRef>,
+    /// Longest that `current` takes to be drained and stopped ([`timing::leaving`]); none where nothing runs, or where the
+    /// coordinator does not have what runs.
+    pub leaving: Option<Span>,
     /// Whether the host attests that it runs `current`.
     pub attested: bool,
     /// Complete releases of the app on the host.
@@ -98,6 +103,14 @@ impl FleetHost {
     /// Whether it has a release in service, as far as it has said.
     pub(crate) const fn serves(&self) -> bool {
         self.confirmed.is_some()
+    }
+
+    /// How long what runs may take to leave. What is not known is taken to have the limits of the target.
+    pub(crate) fn leaving(&self, target: &ReleaseSpec) -> Span {
+        match (&self.current, self.leaving) {
+            (None, _) => Span(0),
+            (Some(_), known) => known.unwrap_or_else(|| timing::leaving(target)),
+        }
     }
 
     /// The releases whose chunks the host need not fetch.

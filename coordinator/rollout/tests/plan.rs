@@ -57,8 +57,8 @@ fn a_sound_order_is_planned() {
     assert_eq!(plan.refusal(), None, "{:#?}", plan.checks);
     assert_eq!(plan.batches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
     assert_eq!(plan.bytes_to_send, 500 << 20);
-    // Staging 2 s, three batches of one round: no delay, 2 s min_healthy_time, 2 s of its own.
-    assert_eq!((plan.estimate_seconds, plan.rollback_seconds), (2 + 3 * 4, 3 * 4));
+    // Staging 2 s, three batches of one round: drain 5 s, stop 5 s, 2 s min_healthy_time, 2 s of its own; back without waits.
+    assert_eq!((plan.estimate_seconds, plan.rollback_seconds), (2 + 3 * 14, 3 * 4));
     assert!(!plan.wide);
     assert_eq!(finding(&plan, "budget").1, "max_unavailable 2 of 5 hosts is 2");
 }
@@ -159,7 +159,7 @@ fn hosts_fetch_what_none_of_their_releases_holds() {
     });
     assert_eq!(plan.bytes_to_send, (511 + 10 + 510 + 510) << 20);
     // The slowest host: 511 MiB at 50 MiB/s.
-    assert_eq!(plan.estimate_seconds, 11 + 3 * 4);
+    assert_eq!(plan.estimate_seconds, 11 + 3 * 14);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use windlass_proto::rpc::ErrorKind;
 use windlass_proto::spec::check;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_rollout::plan::{self, FleetHost, OpenRollout, Order};
-use windlass_rollout::{Fetch, Kind, Plan};
+use windlass_rollout::{Fetch, Kind, Plan, timing};
 
 use super::record::BundleRecord;
 use super::{Fleet, HostState, ROW, Refusal};
@@ -171,6 +171,9 @@ impl Fleet {
                 },
                 current: status.and_then(|s| s.current.clone()),
                 confirmed: status.and_then(|s| s.confirmed.clone()).map(|said| self.as_stored(said)),
+                leaving: status
+                    .and_then(|s| self.bundle(&s.current.as_ref()?.digest))
+                    .map(|bundle| timing::leaving(&bundle.spec)),
                 attested: status.is_some_and(|s| {
                     s.attested.ok && s.attested.digest == s.current.as_ref().map(|release| release.digest)
                 }),

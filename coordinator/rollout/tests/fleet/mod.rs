@@ -60,6 +60,7 @@ pub(crate) fn fleet(hosts: usize) -> Fleet {
         state: HostState::Ready,
         current: Some(release(1)),
         confirmed: Some(release(1)),
+        leaving: None,
         attested: true,
         held: vec![release(1).digest],
         disk_free: Some(10 << 30),
