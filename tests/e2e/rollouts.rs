@@ -6,6 +6,7 @@ use std::time::Duration;
 use windlass_tests::app::App;
 use windlass_tests::fleet::{self, Fleet};
 use windlass_tests::http::free_port;
+use windlass_tests::needs;
 use windlass_tests::wait::until;
 
 /// The processes that serve, by host.
@@ -197,7 +198,62 @@ fn pause_resume_and_abort_steer_a_rollout() {
     fleet.windlass(&["rollout", "resume", &id]).expect(0);
     // Nothing is paused now, and nobody is told that something resumed.
     fleet.windlass(&["rollout", "resume", &id]).expect(7).says("not paused");
-    fleet.windlass(&["rollout", "abort", &id, "--yes"]).expect(0);
+    let aborted = fleet.windlass(&["rollout", "abort", &id, "--yes", "--wait"]).expect(0).says("Aborted");
+    assert!(!aborted.stderr.contains("on the new release"), "{}", aborted.stderr);
+    assert_ne!(fleet.json(&["rollout", "show", &id])["ended_at"], serde_json::Value::Null);
     fleet.windlass(&["rollout", "watch", &id]).expect(3);
     fleet.serves(app.port, "1.0");
+
+    // Whoever does not want to wait any longer learns that it still goes back.
+    let deploy = fleet.deploy_start(&app.version("3.0"), "3.0");
+    let id = until("a host has it", Duration::from_secs(60), || {
+        let newest = fleet.newest_rollout()?;
+        let id = newest["id"].as_str()?.to_owned();
+        let hosts = fleet.json(&["rollout", "show", &id])["hosts"].as_array()?.clone();
+        let has = hosts.iter().any(|host| host["outcome"] == "confirmed");
+        (newest["to"]["version"] == "3.0" && has).then_some(id)
+    });
+    let abort = ["rollout", "abort", &id, "--yes", "--timeout", "1ms"];
+    fleet.windlass(&abort).expect(2).says("--wait");
+    fleet.windlass(&[&abort[..], &["--wait"]].concat()).expect(6).says("still under way");
+    deploy.finish().expect(3);
+    fleet.serves(app.port, "1.0");
+}
+
+#[test]
+fn on_a_terminal_deploy_shows_the_plan_and_asks() {
+    if !needs::programs(&[("script", "bsdutils")]) {
+        return;
+    }
+    let fleet = fleet::new().hosts(2).up();
+    let app = App::new("web", free_port(2));
+    let deploy = |version: &str| {
+        let spec = app.version(version).to_str().unwrap().to_owned();
+        ["deploy", "-f", &spec, "--version", version].map(str::to_owned)
+    };
+    let on_terminal = |version: &str, more: &[&str], answer: &str| {
+        let args = deploy(version);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        fleet.windlass_on_terminal(&args, answer)
+    };
+    // Without a terminal nobody is asked.
+    let args = deploy("1.0");
+    let plain = fleet.windlass(&args.each_ref().map(String::as_str)).expect(0);
+    assert!(!plain.stderr.contains("[y/N]"), "{}", plain.stderr);
+
+    for (answer, what) in [("n\n", "no"), ("\n", "nothing")] {
+        let shown = on_terminal("2.0", &[], answer).expect(1).stdout;
+        for part in ["1.0 -> 2.0", "batch 1", "Deploy web 2.0 on 2 hosts now? [y/N]", "nothing was changed"] {
+            assert!(shown.contains(part), "{what}: {part:?} is not in {shown}");
+        }
+    }
+    assert_eq!(fleet.newest_rollout().unwrap()["to"]["version"], "1.0");
+    fleet.serves(app.port, "1.0");
+
+    let shown = on_terminal("2.0", &[], "y\n").expect(0).stdout;
+    assert!(shown.contains("[y/N]"), "{shown}");
+    fleet.serves(app.port, "2.0");
+    let shown = on_terminal("3.0", &["--yes"], "n\n").expect(0).stdout;
+    assert!(!shown.contains("[y/N]"), "{shown}");
+    fleet.serves(app.port, "3.0");
 }

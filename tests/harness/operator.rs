@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::programs::program;
-use crate::run::{Ended, Running, run, start};
+use crate::run::{Ended, Running, run, start, start_with};
 
 /// Whoever uses the CLI with this configuration.
 #[derive(Debug, Clone)]
@@ -40,6 +40,20 @@ impl Operator {
     /// Starts the CLI in the background.
     pub fn windlass_start(&self, args: &[&str]) -> Running {
         start(&mut self.command(args))
+    }
+
+    /// Runs the CLI on a terminal of its own, on which `answer` is typed; all that it shows is in `stdout`. Needs `script`.
+    pub fn windlass_on_terminal(&self, args: &[&str], answer: &str) -> Ended {
+        let quoted = |arg: &str| format!("'{}'", arg.replace('\'', r"'\''"));
+        let cli = self.cli.to_str().unwrap();
+        let line: Vec<String> = std::iter::once(cli).chain(args.iter().copied()).map(quoted).collect();
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
+        command.env("WINDLASS_CONFIG", &self.config).env_remove("WINDLASS_CONTEXT");
+        command.env("NO_COLOR", "1").env("TERM", "dumb").env("SHELL", "/bin/sh");
+        let typed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&typed, answer).unwrap();
+        start_with(&mut command, typed.reopen().unwrap().into()).finish()
     }
 
     /// Runs a verb that prints JSON.

@@ -75,9 +75,14 @@ pub struct Running {
 
 /// Starts a command in the background.
 pub fn start(command: &mut Command) -> Running {
+    start_with(command, Stdio::null())
+}
+
+/// The same with something to read.
+pub fn start_with(command: &mut Command, stdin: Stdio) -> Running {
     let line = format!("{command:?}");
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -62,7 +62,7 @@ pub struct Deploy {
     /// How to follow it.
     #[command(flatten)]
     pub follow: Follow,
-    /// Do not ask
+    /// Do not show the plan and ask; without a terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
 }

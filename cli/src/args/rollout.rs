@@ -45,6 +45,12 @@ pub enum Rollout {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+        /// Wait until it has ended (exit 0 once its hosts are back)
+        #[arg(long)]
+        wait: bool,
+        /// With --wait: stop watching after so long (exit 6); the rollout goes on going back
+        #[arg(long, value_name = "DURATION", requires = "wait")]
+        timeout: Option<Span>,
     },
     /// Start again for the hosts that did not reach the release
     Retry {

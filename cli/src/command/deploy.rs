@@ -14,8 +14,8 @@ use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::grant::Draft;
 use crate::invocation::Invocation;
-use crate::output::{Format, json};
-use crate::watch::{self, retry::Retry, summary};
+use crate::output::{Format, json, text};
+use crate::watch::{self, Aim, retry::Retry, summary};
 
 /// Deploys.
 pub async fn run(invocation: &Invocation, args: Deploy) -> Result {
@@ -123,7 +123,7 @@ pub async fn started(invocation: &Invocation, client: &Client, rollout: Rollout,
         }
         return Ok(Exit::Done);
     }
-    watch::follow(invocation, client, &id, Some(rollout), follow.timeout).await
+    watch::follow(invocation, client, &id, Some(rollout), Aim::Success, follow.timeout).await
 }
 
 /// Asks which release a rollback is to lead to, where that is not certain and a person can answer. `--yes` answers no such
@@ -144,27 +144,28 @@ fn choose(invocation: &Invocation, planned: &Plan, yes: bool) -> Option<String> 
     planned.candidates.get(chosen)?.release.as_ref().map(|release| release.digest.clone())
 }
 
-/// Wide acts and rollbacks are asked about where a person can answer; elsewhere they are said.
+/// Where a person can answer, the plan is shown and asked about; elsewhere nobody is asked.
 fn agree(invocation: &Invocation, planned: &Plan, rollback: bool, yes: bool) -> Result<()> {
     let out = &invocation.out;
     let hosts: usize = planned.batches.iter().map(|batch| batch.hosts.len()).sum();
     let largest = planned.batches.iter().map(|batch| batch.hosts.len()).max().unwrap_or(0);
     let all = hosts + planned.unchanged.len();
     let wide = all > 1 && largest * 2 > all && planned.checks.iter().any(|check| check.id == "wide");
-    if yes || !(rollback || wide) || !out.can_ask() {
+    if yes || !out.can_ask() {
         return Ok(());
     }
-    if rollback {
-        plan::say(out, planned);
-    }
+    let planned = &planned.clone().for_eyes();
+    plan::say(out, planned);
     let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
     let question = if rollback {
         format!("Roll {} back to {version} on {hosts} hosts now?", planned.app)
-    } else {
+    } else if wide {
         format!(
             "This puts up to {largest} of {all} hosts out of service at once. Deploy {} {version} now?",
             planned.app
         )
+    } else {
+        format!("Deploy {} {version} on {} now?", planned.app, text::count(hosts, "host"))
     };
     if out.ask(&question) {
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use windlass_proto::rpc::{ListRolloutsRequest, Rollout as Wire, RolloutRequest};
+use windlass_proto::shown::Texts as _;
 
 use super::deploy;
 use crate::args::{Follow, Rollout, RolloutAct};
@@ -11,7 +12,7 @@ use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Format, json, style, table, text};
-use crate::watch::{self, seen, summary};
+use crate::watch::{self, Aim, seen, summary};
 
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
@@ -25,17 +26,24 @@ pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
                 None => the_open_one(&client).await?,
             };
             let first = get(&client, &id, "watch").await?;
-            watch::follow(invocation, &client, &id, Some(first), timeout).await
+            watch::follow(invocation, &client, &id, Some(first), Aim::Success, timeout).await
         }
-        Rollout::Pause(act) => steer(invocation, act, Steer::Pause).await,
-        Rollout::Resume(act) => steer(invocation, act, Steer::Resume).await,
-        Rollout::Abort { act, yes } => {
+        Rollout::Pause(act) => steer(invocation, &invocation.connect().await?, act, Steer::Pause).await,
+        Rollout::Resume(act) => steer(invocation, &invocation.connect().await?, act, Steer::Resume).await,
+        Rollout::Abort { act, yes, wait, timeout } => {
             let out = &invocation.out;
             let question = format!("Stop rollout {} and take its hosts back to the former release?", act.id);
             if !yes && out.can_ask() && !out.ask(&question) {
                 return Err(ExpectedError::failed(format!("rollout {} goes on: not agreed to", act.id)));
             }
-            steer(invocation, act, Steer::Abort).await
+            let client = invocation.connect().await?;
+            if !wait {
+                return steer(invocation, &client, act, Steer::Abort).await;
+            }
+            let aborting = order(&client, act, Steer::Abort).await?;
+            let id = aborting.id.clone();
+            out.step("Aborting", &format!("{}, rollout {id}", summary::title(&aborting.clone().for_eyes())));
+            watch::follow(invocation, &client, &id, Some(aborting), Aim::Abort, timeout).await
         }
         Rollout::Retry { act, follow } => retry(invocation, act, &follow).await,
         Rollout::History { app, limit } => history(invocation, app, limit).await,
@@ -196,15 +204,22 @@ enum Steer {
     Abort,
 }
 
-async fn steer(invocation: &Invocation, act: RolloutAct, steer: Steer) -> Result {
-    let client = invocation.connect().await?;
-    let request = RolloutRequest { id: act.id.clone(), reason: act.reason };
+impl Steer {
+    /// What is to be done, and what is said then.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pause => ("pause", "Paused"),
+            Self::Resume => ("resume", "Resumed"),
+            Self::Abort => ("abort", "Aborting"),
+        }
+    }
+}
+
+/// Gives the order; the rollout as it is then.
+async fn order(client: &Client, act: RolloutAct, steer: Steer) -> Result<Wire> {
+    let subject = format!("cannot {} rollout {}", steer.words().0, act.id);
+    let request = RolloutRequest { id: act.id, reason: act.reason };
     let mut rollouts = client.rollouts.clone();
-    let (doing, done) = match steer {
-        Steer::Pause => ("pause", "Paused"),
-        Steer::Resume => ("resume", "Resumed"),
-        Steer::Abort => ("abort", "Aborting"),
-    };
     let call = async {
         match steer {
             Steer::Pause => rollouts.pause(request).await,
@@ -212,14 +227,18 @@ async fn steer(invocation: &Invocation, act: RolloutAct, steer: Steer) -> Result
             Steer::Abort => rollouts.abort(request).await,
         }
     };
-    let rollout = client.ask(&format!("cannot {doing} rollout {}", act.id), call).await?;
+    client.ask(&subject, call).await
+}
+
+async fn steer(invocation: &Invocation, client: &Client, act: RolloutAct, steer: Steer) -> Result {
+    let rollout = order(client, act, steer).await?;
     let out = &invocation.out;
     if out.format.is_structured() {
         print(invocation, &rollout)?;
         return Ok(Exit::Done);
     }
     let id = &rollout.id;
-    out.step(done, &format!("{}, rollout {id}", summary::title(&rollout)));
+    out.step(steer.words().1, &format!("{}, rollout {id}", summary::title(&rollout)));
     match steer {
         Steer::Pause => out.talk(&format!("no further host starts; windlass rollout resume {id}")),
         Steer::Resume | Steer::Abort => out.talk(&format!("windlass rollout watch {id}")),

@@ -29,17 +29,27 @@ use retry::Retry;
 
 const REDRAW: Duration = Duration::from_millis(200);
 
+/// What whoever follows a rollout wants of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// That it succeeds.
+    Success,
+    /// That it ends with its hosts back where they were: it was aborted.
+    Abort,
+}
+
 /// Follows a rollout until it ended, needs a person, or the watcher has had enough. `first` is its state as known.
 pub async fn follow(
     invocation: &Invocation,
     client: &Client,
     id: &str,
     first: Option<Rollout>,
+    aim: Aim,
     timeout: Option<Span>,
 ) -> Result {
     let mut interrupt = Interrupt::listen()?;
     let deadline = timeout.map(|span| Instant::now() + span.std());
-    let mut watcher = Watcher::new(invocation);
+    let mut watcher = Watcher::new(invocation, aim);
     if let Some(first) = first {
         watcher.take(first)?;
     }
@@ -127,6 +137,7 @@ async fn session(watcher: &mut Watcher<'_>, client: &Client, id: &str, retry: &m
 
 struct Watcher<'a> {
     invocation: &'a Invocation,
+    aim: Aim,
     screen: Screen,
     /// For people.
     last: Option<Rollout>,
@@ -138,9 +149,9 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(invocation: &'a Invocation) -> Self {
+    fn new(invocation: &'a Invocation, aim: Aim) -> Self {
         let screen = if invocation.out.is_live() { Screen::terminal() } else { Screen::none() };
-        Self { invocation, screen, last: None, raw: None, away: false, waiting_since: None }
+        Self { invocation, aim, screen, last: None, raw: None, away: false, waiting_since: None }
     }
 
     /// A state of the rollout came.
@@ -178,7 +189,11 @@ impl<'a> Watcher<'a> {
     /// How watching ends now, if it does.
     fn settled(&self) -> Option<Exit> {
         let waited = self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
-        summary::verdict(self.last.as_ref()?, waited)
+        let rollout = self.last.as_ref()?;
+        match self.aim {
+            Aim::Success => summary::verdict(rollout, waited),
+            Aim::Abort => summary::verdict_of_abort(rollout),
+        }
     }
 
     /// Says that the coordinator is away, and waits; false when patience is at its end.
@@ -206,6 +221,11 @@ impl<'a> Watcher<'a> {
             _ => {}
         }
         match exit {
+            Exit::Done if self.aim == Aim::Abort => {
+                let (title, place) = (summary::title(rollout), summary::where_the_fleet_is(rollout));
+                out.step("Aborted", &format!("{title}: {place}"));
+                Ok(Exit::Done)
+            }
             Exit::Done => {
                 for (verb, line) in summary::success(rollout) {
                     out.step(verb, &line);
@@ -226,7 +246,9 @@ impl<'a> Watcher<'a> {
         let out = &self.invocation.out;
         out.talk(&format!("Detached: rollout {id} goes on."));
         out.talk(&format!("windlass rollout watch {id}    (to follow it again)"));
-        out.talk(&format!("windlass rollout abort {id}    (to stop it and go back)"));
+        if self.aim == Aim::Success {
+            out.talk(&format!("windlass rollout abort {id}    (to stop it and go back)"));
+        }
         Exit::Interrupted
     }
 

@@ -38,6 +38,21 @@ pub fn verdict(rollout: &Rollout, waited: Duration) -> Option<Exit> {
     (paused && rollout.state != "Aborting" && !rollout.hosts.iter().any(in_flight)).then_some(Exit::Paused)
 }
 
+/// The exit code with which waiting for the end of an aborted rollout ends; `None` while it goes back. It ended as asked
+/// where no host is left on its release or without any.
+pub fn verdict_of_abort(rollout: &Rollout) -> Option<Exit> {
+    if rollout.ended_at_ms == 0 {
+        return None;
+    }
+    let back = match rollout.state.as_str() {
+        "RolledBack" | "Cancelled" => true,
+        // There was no former release: nothing runs, or what came to run stays.
+        "Failed" => confirmed(rollout).0 == 0,
+        _ => false,
+    };
+    Some(if back { Exit::Done } else { Exit::RolloutFailed })
+}
+
 /// Out of service, or on its way there or back.
 pub fn in_flight(host: &HostProgress) -> bool {
     matches!(
@@ -184,7 +199,8 @@ pub fn error(rollout: &Rollout, exit: Exit) -> ExpectedError {
     }
 }
 
-fn where_the_fleet_is(rollout: &Rollout) -> String {
+/// How many hosts are back, on the new release, or need a person.
+pub fn where_the_fleet_is(rollout: &Rollout) -> String {
     let former = rollout.from.as_ref().map_or("what they ran before", |r| r.version.as_str());
     let (on_target, all) = confirmed(rollout);
     let count = |wanted: &[&str]| {
@@ -277,6 +293,27 @@ mod tests {
             let rollout = Rollout { ended_at_ms: 0, ..sample(state) };
             assert_eq!(verdict(&rollout, Duration::ZERO), exit, "{state}");
         }
+    }
+
+    #[test]
+    fn an_abort_ends_as_asked_where_no_host_is_left_on_the_release() {
+        let ended = |state: &str, outcome: Outcome| {
+            let mut rollout = Rollout { ended_at_ms: 1, ..sample(state) };
+            rollout.hosts[0].outcome = outcome.into();
+            verdict_of_abort(&rollout)
+        };
+        for (state, outcome, exit) in [
+            ("RolledBack", Outcome::Reverted, Exit::Done),
+            ("Cancelled", Outcome::Skipped, Exit::Done),
+            ("Failed", Outcome::Reverted, Exit::Done),
+            ("Failed", Outcome::Confirmed, Exit::RolloutFailed),
+            ("RollbackFailed", Outcome::Lost, Exit::RolloutFailed),
+            ("Succeeded", Outcome::Confirmed, Exit::RolloutFailed),
+        ] {
+            assert_eq!(ended(state, outcome), Some(exit), "{state} {outcome:?}");
+        }
+        let open = Rollout { ended_at_ms: 0, ..sample("Aborting") };
+        assert_eq!(verdict_of_abort(&open), None);
     }
 
     #[test]
