@@ -257,3 +257,40 @@ fn on_a_terminal_deploy_shows_the_plan_and_asks() {
     assert!(!shown.contains("[y/N]"), "{shown}");
     fleet.serves(app.port, "3.0");
 }
+
+#[test]
+fn a_hotfix_supersedes_an_open_rollout_even_a_paused_one() {
+    let fleet = fleet::new().hosts(3).up();
+    let mut app = App::new("web", free_port(3));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    app.rollout = app.rollout.replace("min_healthy_time: 300ms", "min_healthy_time: 1s");
+    let bad = fleet.deploy_start(&app.version("2.0"), "2.0");
+    let id = until("the rollout begins", Duration::from_secs(20), || {
+        let newest = fleet.newest_rollout()?;
+        (newest["to"]["version"] == "2.0").then(|| newest["id"].as_str().unwrap().to_owned())
+    });
+    fleet.windlass(&["rollout", "pause", &id]).expect(0);
+    bad.finish().expect(9);
+    let hotfix = app.version("2.1");
+    let hotfix = hotfix.to_str().unwrap();
+    let plain = ["deploy", "-f", hotfix, "--version", "2.1", "--yes", "--reason", "CVE"];
+    fleet.windlass(&plain).expect(7).says(&id);
+    // What cannot work without the other rollout either takes nothing away from it.
+    let impossible = [&plain[..], &["--supersede", "--set", "targets.selector=role=nobody"]].concat();
+    fleet.windlass(&impossible).expect(1).says("matches none");
+    assert_eq!(fleet.json(&["rollout", "show", &id])["ended_at"], serde_json::Value::Null);
+
+    let ended = fleet.windlass(&[&plain[..], &["--supersede", "-o", "json"]].concat()).expect(0).says(&id);
+    // Programs read of the one that they asked for.
+    assert_eq!(ended.json()["to"]["version"], "2.1");
+    fleet.serves(app.port, "2.1");
+    let old = fleet.json(&["rollout", "show", &id]);
+    assert!(old["failure"].as_str().unwrap().contains("superseded by web 2.1: CVE"), "{old}");
+    let audit = fleet.windlass(&["audit"]).expect(0).stdout;
+    let aborted = audit.lines().any(|line| line.contains("RolloutService/Abort") && line.contains(&id));
+    assert!(aborted, "{audit}");
+    // Where none is open it is a deploy.
+    app.version("2.2");
+    fleet.windlass(&["deploy", "-f", hotfix, "--version", "2.2", "--yes", "--supersede"]).expect(0);
+    fleet.serves(app.port, "2.2");
+}

@@ -65,6 +65,9 @@ pub struct Deploy {
     /// Do not show the plan and ask; without a terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
+    /// Abort the app's open rollout and wait until it has ended, then deploy; --timeout is for both
+    #[arg(long)]
+    pub supersede: bool,
 }
 
 /// How a started rollout is followed.

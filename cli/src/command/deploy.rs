@@ -8,6 +8,7 @@ use super::bundle::author;
 use super::bundle::grant::{self, Own};
 use super::order::{self, Target};
 use super::plan;
+use super::supersede::{Way, make_way};
 use crate::args::{Deploy, Follow};
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
@@ -20,7 +21,7 @@ use crate::watch::{self, Aim, retry::Retry, summary};
 /// Deploys.
 pub async fn run(invocation: &Invocation, args: Deploy) -> Result {
     let (client, order) = order::prepare(invocation, &args.order).await?;
-    start(invocation, &client, order, args.yes, &args.follow).await
+    start(invocation, &client, order, args.yes, args.supersede, &args.follow).await
 }
 
 /// Plans, asks where it is due, starts and follows: what `deploy` and `rollback` share.
@@ -28,14 +29,26 @@ pub async fn start(
     invocation: &Invocation,
     client: &Client,
     target: Target,
-    yes: bool,
+    mut yes: bool,
+    supersede: bool,
     follow: &Follow,
 ) -> Result {
     let out = &invocation.out;
+    let mut follow = follow.clone();
     let mut request = OrderRequest { idempotency_key: Uuid::new_v4().to_string(), ..target.request };
     let doing = if request.rollback { "roll back" } else { "deploy" };
     let subject = format!("cannot {doing} {}", request.app);
     let mut planned = client.ask(&subject, client.rollouts.clone().plan(request.clone())).await?;
+    if supersede {
+        match make_way(invocation, client, &planned, &request, yes, follow.timeout).await? {
+            Way::Free => {}
+            Way::Cleared(left) => {
+                (yes, follow.timeout) = (true, left);
+                planned = client.ask(&subject, client.rollouts.clone().plan(request.clone())).await?;
+            }
+            Way::Left(exit) => return Ok(exit),
+        }
+    }
     let named = !request.target.is_empty();
     if let Some(chosen) = choose(invocation, &planned, yes) {
         request.target = chosen;
@@ -82,7 +95,7 @@ pub async fn start(
         out.step("Granted", &format!("{}, signed by {}", draft.describe(), author::names(&keys)));
     }
     let rollout = order_start(client, &request, doing).await?;
-    started(invocation, client, rollout, follow).await
+    started(invocation, client, rollout, &follow).await
 }
 
 /// The plan as it is with the grant that will be signed.

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod rollback;
 pub mod rollout;
 pub mod status;
+pub mod supersede;
 pub mod text;
 pub mod token;
 pub mod validate;

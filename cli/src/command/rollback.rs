@@ -19,5 +19,5 @@ pub async fn run(invocation: &Invocation, args: Rollback) -> Result {
         reason: args.reason,
         ..OrderRequest::default()
     };
-    deploy::start(invocation, &client, Target { request }, args.yes, &args.follow).await
+    deploy::start(invocation, &client, Target { request }, args.yes, false, &args.follow).await
 }

@@ -36,6 +36,9 @@ pub enum Aim {
     Success,
     /// That it ends with its hosts back where they were: it was aborted.
     Abort,
+    /// That it ends, however: it was aborted for what takes its place. It is not what was asked about, so that programs
+    /// read nothing of it.
+    MakeWay,
 }
 
 /// Follows a rollout until it ended, needs a person, or the watcher has had enough. `first` is its state as known.
@@ -163,7 +166,7 @@ impl<'a> Watcher<'a> {
         if std::mem::take(&mut self.away) && !self.screen.is_live() {
             out.talk(&format!("{} {} the coordinator is back", text::clock(text::now_ms()), rollout.id));
         }
-        if out.format == Format::Jsonl {
+        if out.format == Format::Jsonl && self.aim != Aim::MakeWay {
             out.line(&json::wrap("Rollout", json::rollout(&rollout)).to_string())?;
         }
         let raw = out.format.is_structured().then(|| rollout.clone());
@@ -193,6 +196,7 @@ impl<'a> Watcher<'a> {
         match self.aim {
             Aim::Success => summary::verdict(rollout, waited),
             Aim::Abort => summary::verdict_of_abort(rollout),
+            Aim::MakeWay => (rollout.ended_at_ms != 0).then_some(Exit::Done),
         }
     }
 
@@ -213,6 +217,7 @@ impl<'a> Watcher<'a> {
         let Some(rollout) = &self.last else { return Ok(exit) };
         let out = &self.invocation.out;
         match out.format {
+            _ if self.aim == Aim::MakeWay => {}
             Format::Json | Format::Yaml => {
                 let rollout = self.raw.as_ref().unwrap_or(rollout);
                 out.object(&json::wrap("Rollout", json::rollout(rollout)))?;
@@ -221,7 +226,7 @@ impl<'a> Watcher<'a> {
             _ => {}
         }
         match exit {
-            Exit::Done if self.aim == Aim::Abort => {
+            Exit::Done if self.aim != Aim::Success => {
                 let (title, place) = (summary::title(rollout), summary::where_the_fleet_is(rollout));
                 out.step("Aborted", &format!("{title}: {place}"));
                 Ok(Exit::Done)
