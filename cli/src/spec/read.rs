@@ -9,7 +9,7 @@ use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
 use super::problem::{Problem, invalid};
 use super::tree::{Member, Node, Place, Tree};
-use super::{files, near, schema, shape, tree, unsupported};
+use super::{batching, files, near, schema, shape, tree, unsupported};
 use crate::args::SpecFile;
 use crate::error::{ExpectedError, Result};
 
@@ -145,6 +145,9 @@ impl<'a> Reader<'a> {
         for environment in chosen {
             let mut effective = tree.clone();
             if let Some(over) = environment.and_then(|member| member.value.get("rollout")) {
+                if let Some(rollout) = effective.get_mut("rollout") {
+                    batching::make_room(rollout, &over.value);
+                }
                 lay(&mut effective, &["rollout"], over.value.clone());
             }
             self.apply_set(&mut effective);
@@ -432,6 +435,46 @@ environments:
         assert!(said.contains("release.runtime.env.MAINPID: is set by systemd"), "{said}");
         let (_, said) = problems(&GOOD.replace("app: shop", "app: x-"), None, &[]);
         assert!(said.starts_with("windlass.yaml:2:6: app: x- ends with a dash"), "{said}");
+    }
+
+    /// The example of design/SPEC.md without the lines marked (later).
+    const EXAMPLE: &str = include_str!("examples/shop-api.yaml");
+
+    fn example(env: Option<&str>, from: &str, to: &str) -> (Option<RolloutSpec>, Vec<String>) {
+        let dir = dir();
+        for program in ["shop-api", "prepare"] {
+            crate::files::write_new(&dir.path().join("dist/bin").join(program), b"#!/bin/sh\n", 0o755)
+                .unwrap();
+        }
+        let args = SpecFile { file: "windlass.yaml".into(), env: env.map(str::to_owned), set: Vec::new() };
+        // Its deadline still has to cover the running release's drain and stop, which 5m does not.
+        let text = EXAMPLE.replace("healthy_deadline: 5m", "healthy_deadline: 6m").replace(from, to);
+        let (spec, problems) = Reader::new(&args, Scope::Everything).read(&text, dir.path());
+        let errors = problems.iter().filter(|p| p.level == Level::Error);
+        (spec.map(|spec| spec.rollout), errors.map(|p| p.render("windlass.yaml", &[])).collect())
+    }
+
+    #[test]
+    fn all_at_once_in_an_environment_wins_over_the_batches_of_the_base() {
+        let none: &[String] = &[];
+        assert_eq!(example(None, "", "").1, none);
+        let (staging, errors) = example(Some("staging"), "", "");
+        assert_eq!(errors, none);
+        let strategy = staging.unwrap().strategy;
+        assert_eq!(strategy.batches, None);
+        let (production, errors) = example(Some("production"), "", "");
+        assert_eq!(errors, none);
+        assert_eq!(production.unwrap().strategy.batches.map(|ramp| ramp.len()), Some(4));
+    }
+
+    #[test]
+    fn an_environment_that_contradicts_itself_is_refused_at_its_own_line() {
+        let both = "strategy: {type: all_at_once, batches: [1, 100%]}";
+        let (_, errors) = example(Some("staging"), "strategy: {type: all_at_once}", both);
+        let line = 1 + EXAMPLE.lines().position(|line| line.starts_with("  staging:")).unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(&format!("windlass.yaml:{line}:")), "{errors:?}");
+        assert!(errors[0].contains("rollout.strategy.batches: all_at_once has one batch"), "{errors:?}");
     }
 
     #[test]

@@ -150,6 +150,14 @@ impl Tree {
         }
     }
 
+    /// The value of this name, to change.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.node {
+            Node::Map(members) => members.iter_mut().find(|member| member.key == key).map(|m| &mut m.value),
+            _ => None,
+        }
+    }
+
     /// The value at a path, or the innermost value on the way to it that exists: what a message should point at.
     pub fn locate(&self, path: &str) -> Place {
         if path.is_empty() {
