@@ -53,6 +53,8 @@ fn everything(steps: &mut Steps) -> Result<(), Failed> {
     steps.run("set-up", setup::set_up)?;
     format_and_lints(steps)?;
     steps.run("licences", || {
+        // Of all platforms: what is built here is a part of what is looked at.
+        cargo(&["fetch", "--locked"])?;
         let deny = ["deny", "--offline", "--log-level", "error", "check", "bans", "licenses", "sources"];
         cargo(&deny)
     })?;
