@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::id::AppName;
 use windlass_proto::metrics::prometheus_client::metrics::counter::Counter;
 use windlass_proto::metrics::prometheus_client::metrics::family::Family;
-use windlass_proto::metrics::prometheus_client::metrics::histogram::Histogram;
 use windlass_proto::metrics::prometheus_client::metrics::info::Info;
 use windlass_proto::metrics::prometheus_client::registry::Registry;
-use windlass_proto::metrics::{MetricsAddress, Words, bytes_beneath, durations, gauge, gauges};
-use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::metrics::{Ending, Endings, MetricsAddress, bytes_beneath, gauge, gauges};
+use windlass_proto::phase::Phase;
 use windlass_release::{State, Supervision};
 
 use crate::exchange::Published;
@@ -27,33 +26,10 @@ use crate::session::LinkState;
 const BIND_AGAIN: Duration = Duration::from_secs(10);
 
 /// Counters; clones are the same ones. Apps of a host are few, so that they may be labels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Counted {
-    deployments: Family<Words<2>, Counter>,
-    reverts: Family<Words<1>, Counter>,
-    phases: Family<Words<1>, Histogram, fn() -> Histogram>,
-    connections: Family<Words<1>, Counter>,
+    deployments: Endings,
     restarts: Family<[(&'static str, String); 1], Counter>,
-}
-
-impl Default for Counted {
-    fn default() -> Self {
-        let counted = Self {
-            deployments: Family::default(),
-            reverts: Family::default(),
-            phases: Family::new_with_constructor(durations as fn() -> Histogram),
-            connections: Family::default(),
-            restarts: Family::default(),
-        };
-        // A counter that appears with its first event has no rate for it.
-        for fault in Fault::ALL {
-            drop(counted.reverts.get_or_create(&[("fault", fault.word())]));
-        }
-        for end in ["closed", "cut"] {
-            drop(counted.connections.get_or_create(&[("end", end)]));
-        }
-        counted
-    }
 }
 
 impl Counted {
@@ -61,26 +37,15 @@ impl Counted {
     pub fn step(&self, before: &State, after: &State) {
         self.restart(before, after);
         let Some(operation) = &after.operation else { return };
+        let Some(outcome) = operation.outcome else { return };
         let known = before.operation.as_ref().filter(|known| known.op == operation.op);
-        let known = known.and_then(|known| known.outcome);
-        let Some(outcome) = operation.outcome.filter(|outcome| known != Some(*outcome)) else { return };
-        let fault = operation.fault.filter(|_| outcome != Outcome::Confirmed);
-        let word = fault.map_or("none", Fault::word);
-        self.deployments.get_or_create(&[("outcome", outcome.word()), ("fault", word)]).inc();
-        if let (Outcome::Reverted | Outcome::Quarantined, Some(fault)) = (outcome, fault) {
-            self.reverts.get_or_create(&[("fault", fault.word())]).inc();
-        }
-        // What went back after it had confirmed has had its times counted with that.
-        if known.is_some() {
-            return;
-        }
-        for (phase, spent) in &after.phase_times {
-            self.phases.get_or_create(&[("phase", phase.word())]).observe(*spent as f64 / 1000.0);
-        }
-        if let Some(drained) = operation.drained {
-            self.connections.get_or_create(&[("end", "closed")]).inc_by(drained.closed.into());
-            self.connections.get_or_create(&[("end", "cut")]).inc_by(drained.cut.into());
-        }
+        self.deployments.count(Ending {
+            outcome,
+            before: known.and_then(|known| known.outcome),
+            fault: operation.fault,
+            phase_times: &after.phase_times,
+            drained: operation.drained,
+        });
     }
 
     fn restart(&self, before: &State, after: &State) {
@@ -99,22 +64,8 @@ impl Counted {
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "deployments",
-            "Deployments that ended on this host, by outcome and fault",
-            self.deployments.clone(),
-        );
-        registry.register(
-            "reverts",
-            "Apps that reverted to their former release or were quarantined, by fault",
-            self.reverts.clone(),
-        );
-        registry.register("phase_seconds", "How long deployments were in each phase", self.phases.clone());
-        registry.register(
-            "drained_connections",
-            "Connections that were open when an app drained, by how they ended",
-            self.connections.clone(),
-        );
+        let help = "Deployments that ended on this host, by outcome and fault";
+        self.deployments.register(registry, "deployments", help);
         registry.register(
             "app_restarts",
             "Times that an app was started again outside of a deployment, because it had ended or its liveness probe failed",

@@ -4,8 +4,7 @@ use windlass_proto::metrics::prometheus_client::metrics::counter::Counter;
 use windlass_proto::metrics::prometheus_client::metrics::family::Family;
 use windlass_proto::metrics::prometheus_client::metrics::histogram::Histogram;
 use windlass_proto::metrics::prometheus_client::registry::Registry;
-use windlass_proto::metrics::{Words, durations};
-use windlass_proto::phase::{Fault, Outcome};
+use windlass_proto::metrics::{Ending, Endings, Words, durations};
 use windlass_rollout::state::Host;
 use windlass_rollout::{Kind, State};
 
@@ -13,34 +12,18 @@ use windlass_rollout::{Kind, State};
 #[derive(Debug, Clone)]
 pub struct Counted {
     rollouts: Family<Words<2>, Counter>,
-    hosts: Family<Words<2>, Counter>,
-    reverts: Family<Words<1>, Counter>,
-    phases: Family<Words<1>, Histogram, fn() -> Histogram>,
-    connections: Family<Words<1>, Counter>,
+    hosts: Endings,
     commits: Histogram,
 }
 
 impl Default for Counted {
     fn default() -> Self {
-        let counted = Self {
-            rollouts: Family::default(),
-            hosts: Family::default(),
-            reverts: Family::default(),
-            phases: Family::new_with_constructor(durations as fn() -> Histogram),
-            connections: Family::default(),
-            commits: durations(),
-        };
+        let counted = Self { rollouts: Family::default(), hosts: Endings::default(), commits: durations() };
         // A counter that appears with its first event has no rate for it.
-        for fault in Fault::ALL {
-            drop(counted.reverts.get_or_create(&[("fault", fault.word())]));
-        }
         for kind in [Kind::Deploy, Kind::Rollback, Kind::Retry] {
             for state in State::ENDS {
                 drop(counted.rollouts.get_or_create(&[("kind", kind.word()), ("state", state.word())]));
             }
-        }
-        for end in ["closed", "cut"] {
-            drop(counted.connections.get_or_create(&[("end", end)]));
         }
         counted
     }
@@ -52,27 +35,16 @@ impl Counted {
         self.rollouts.get_or_create(&[("kind", kind.word()), ("state", state.word())]).inc();
     }
 
-    /// A host of a rollout changed.
+    /// A host of a rollout changed. On its way back it ends once more.
     pub(super) fn host(&self, before: &Host, after: &Host) {
-        let Some(outcome) = after.outcome.filter(|_| before.outcome != after.outcome) else { return };
-        let (fault, _) = after.told();
-        let fault = fault.filter(|_| outcome != Outcome::Confirmed);
-        let word = fault.map_or("none", Fault::word);
-        self.hosts.get_or_create(&[("outcome", outcome.word()), ("fault", word)]).inc();
-        if let (Outcome::Reverted | Outcome::Quarantined, Some(fault)) = (outcome, fault) {
-            self.reverts.get_or_create(&[("fault", fault.word())]).inc();
-        }
-        // Of a host that went back after it had confirmed, the way forward was counted with that.
-        if before.outcome.is_some() && before.op == after.op {
-            return;
-        }
-        for (phase, spent) in &after.phase_times {
-            self.phases.get_or_create(&[("phase", phase.word())]).observe(*spent as f64 / 1000.0);
-        }
-        if let Some(drained) = after.drained {
-            self.connections.get_or_create(&[("end", "closed")]).inc_by(drained.closed.into());
-            self.connections.get_or_create(&[("end", "cut")]).inc_by(drained.cut.into());
-        }
+        let Some(outcome) = after.outcome else { return };
+        self.hosts.count(Ending {
+            outcome,
+            before: before.outcome.filter(|_| before.op == after.op),
+            fault: after.told().0,
+            phase_times: &after.phase_times,
+            drained: after.drained,
+        });
     }
 
     /// A commit of the state took this long.
@@ -87,22 +59,8 @@ impl Counted {
             "Rollouts that ended, by what was asked for and how they ended",
             self.rollouts.clone(),
         );
-        registry.register(
-            "hosts_ended",
-            "Hosts whose part in a rollout ended, by outcome and fault",
-            self.hosts.clone(),
-        );
-        registry.register(
-            "reverts",
-            "Hosts that reverted to their former release or were quarantined, by fault",
-            self.reverts.clone(),
-        );
-        registry.register("phase_seconds", "How long hosts were in each phase", self.phases.clone());
-        registry.register(
-            "drained_connections",
-            "Connections that were open when hosts drained, by how they ended",
-            self.connections.clone(),
-        );
+        let help = "Hosts whose part in a rollout ended, by outcome and fault";
+        self.hosts.register(registry, "hosts_ended", help);
         registry.register(
             "store_commit_seconds",
             "How long commits of the coordinator's state took",
@@ -114,7 +72,7 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use windlass_proto::metrics::prometheus_client::encoding::text::encode;
-    use windlass_proto::phase::{Drained, Phase};
+    use windlass_proto::phase::{Drained, Fault, Outcome, Phase};
 
     use super::*;
 
@@ -158,25 +116,7 @@ mod tests {
         counted.host(&reverted, &reverted);
         has(&counted, "windlass_hosts_ended_total{outcome=\"reverted\",fault=\"app\"} 1");
         has(&counted, "windlass_reverts_total{fault=\"app\"} 1");
-        has(&counted, "windlass_reverts_total{fault=\"host\"} 0");
         has(&counted, "windlass_drained_connections_total{end=\"cut\"} 1");
-        has(&counted, "windlass_phase_seconds_count{phase=\"staging\"} 1");
-        has(&counted, "windlass_phase_seconds_bucket{le=\"2.5\",phase=\"staging\"} 1");
-    }
-
-    #[test]
-    fn going_back_after_it_had_confirmed_is_a_revert_and_no_second_way_forward() {
-        let counted = Counted::default();
-        let before = host();
-        let mut confirmed = before.clone();
-        confirmed.outcome = Some(Outcome::Confirmed);
-        confirmed.phase_times.insert(Phase::Staging, 1200);
-        counted.host(&before, &confirmed);
-        let mut left = confirmed.clone();
-        (left.outcome, left.fault) = (Some(Outcome::Reverted), Some(Fault::App));
-        counted.host(&confirmed, &left);
-        has(&counted, "windlass_hosts_ended_total{outcome=\"confirmed\",fault=\"none\"} 1");
-        has(&counted, "windlass_reverts_total{fault=\"app\"} 1");
         has(&counted, "windlass_phase_seconds_count{phase=\"staging\"} 1");
     }
 

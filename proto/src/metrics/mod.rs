@@ -1,8 +1,10 @@
 //! What a program shows to a monitoring system: `GET /metrics` on a listener of its own, and nothing else there.
 //!
-//! [`address`]: where, as settings write it. [`text`]: the two text formats. [`serve`]: one request a connection.
+//! [`address`]: where, as settings write it. `text`: the two text formats. [`serve()`]: one request a connection. `endings`: what
+//! agents and coordinator count alike.
 
 pub mod address;
+mod endings;
 mod serve;
 mod text;
 
@@ -15,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub use self::address::MetricsAddress;
+pub use self::endings::{Ending, Endings};
 pub use self::serve::serve;
 
 /// Labels of a metric, all of them words of the program: how many there are does not depend on the fleet.
