@@ -109,7 +109,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reads what is kept. What cannot be read is told in the log, and begins anew. Blocks.
+    /// Reads what is kept. What cannot be read is told in the log, and dropped. Blocks.
     pub fn open(layout: &Layout) -> Self {
         let path = layout.audit_seen();
         let seen = read(&path).unwrap_or_else(|why| {
@@ -170,7 +170,7 @@ pub fn problem_in(layout: &Layout) -> Option<String> {
     read(&layout.audit_seen()).ok().flatten().and_then(|seen| seen.problem())
 }
 
-/// Begins anew with whatever log comes next. Blocks.
+/// Forgets what was seen, and takes whatever log comes next. Blocks.
 pub fn forget(layout: &Layout) -> Result<(), FileError> {
     file::remove(&layout.audit_seen())
 }

@@ -18,7 +18,7 @@ pub async fn feed(driver: Driver) {
                 // Fails only where no supervisor listens.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
-            Err(_) => tracing::error!("the driver does not answer; systemd will start the coordinator anew"),
+            Err(_) => tracing::error!("the driver does not answer; systemd will restart the coordinator"),
         }
         tokio::time::sleep(limit / 4).await;
     }

@@ -84,7 +84,7 @@ fn seen_now(head: Head) -> Seen {
 fn unreadable(error: HeadsError) -> ExpectedError {
     ExpectedError::failed("what this machine has seen of the audit log cannot be used")
         .because(error)
-        .hint("mend it, or move it away and begin anew")
+        .hint("mend it, or move it away and start again without it")
 }
 
 /// Says that something cannot be kept; what was found stays found.

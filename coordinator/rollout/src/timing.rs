@@ -25,7 +25,7 @@ pub fn arriving(release: &ReleaseSpec, spec: &RolloutSpec) -> Span {
         + own_steps
 }
 
-/// Expected time for all batches, of so many hosts that take so long each; at most `parallel` hosts at a time.
+/// Expected time for all batches, each given as its hosts and the time of one; at most `parallel` hosts at a time.
 pub fn batches(batches: impl Iterator<Item = (u32, Span)>, parallel: u32, pause: Span) -> Span {
     let times = batches.map(|(size, host)| host * u64::from(size.div_ceil(parallel.max(1))));
     let (count, sum) = times.fold((0u64, Span(0)), |(count, sum), time| (count + 1, sum + time));

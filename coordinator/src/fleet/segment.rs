@@ -15,7 +15,7 @@ use crate::store::{COLD, Key, StateStore, StoreError, Write};
 
 /// Most records of a segment: with each record, half of that is written again on average.
 const RECORDS: usize = 32;
-/// A segment of so many bytes takes no more records; one record has at most a few thousand.
+/// A segment of this size takes no more records; one record has at most a few thousand.
 const BYTES: usize = 48 * 1024;
 /// Segments read at a time.
 const SEGMENTS: usize = 8;

@@ -42,7 +42,7 @@ pub fn act_without_message<T>(request: &Request<T>) -> Result<Act, Status> {
 pub struct AuditLog(pub Arc<dyn StateStore>);
 
 impl AuditLog {
-    /// Records after a number, as a stream; at most so many where that is not 0.
+    /// Records after a number, as a stream; at most `limit`, where that is not 0.
     pub fn read(&self, after: u64, limit: u32) -> ReceiverStream<Result<AuditRecord, Status>> {
         let (sender, receiver) = mpsc::channel(16);
         let store = Arc::clone(&self.0);
