@@ -294,3 +294,38 @@ fn a_hotfix_supersedes_an_open_rollout_even_a_paused_one() {
     fleet.windlass(&["deploy", "-f", hotfix, "--version", "2.2", "--yes", "--supersede"]).expect(0);
     fleet.serves(app.port, "2.2");
 }
+
+#[test]
+fn a_hotfix_goes_to_the_hosts_that_are_named_and_to_no_others() {
+    let fleet = fleet::new().hosts(3).up();
+    let app = App::new("web", free_port(3));
+    fleet.deploy(&app.version("1.0"), "1.0").expect(0);
+    let spec = app.version("2.0");
+    let order = |verb: &str, hosts: &[&str]| {
+        let mut args = vec![verb, "-f", spec.to_str().unwrap(), "--version", "2.0"];
+        hosts.iter().for_each(|host| args.extend(["--host", host]));
+        args.extend(if verb == "deploy" { &["--yes"][..] } else { &[] });
+        fleet.windlass(&args)
+    };
+    let planned = order("plan", &["host-2"]).expect(0);
+    assert!(planned.stdout.contains("only host-2"), "{}", planned.stdout);
+    let unknown = order("deploy", &["hots-2"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("did you mean host-2"), "{}", unknown.stderr);
+    fleet.windlass(&["host", "label", "host-3", "role=db"]).expect(0);
+    let stranger = order("deploy", &["host-2", "host-3"]);
+    assert_ne!(stranger.code, 0);
+    assert!(stranger.stderr.contains("host-3: not among the hosts"), "{}", stranger.stderr);
+    fleet.windlass(&["host", "label", "host-3", "role=app"]).expect(0);
+
+    order("deploy", &["host-2"]).expect(0);
+    let says = |versions: [&str; 3]| versions.map(|version| Some(version.to_owned())).to_vec();
+    assert_eq!(fleet.says(app.port), says(["1.0", "2.0", "1.0"]));
+    // The others follow with the next deploy, and the one that has it is left alone.
+    let pid = fleet.versions("web")["host-2"]["attested"]["pid"].clone();
+    let digest = fleet.versions("web")["host-2"]["digest"].as_str().unwrap().to_owned();
+    let all = ["deploy", "-f", spec.to_str().unwrap(), "--bundle", &digest, "--yes"];
+    fleet.windlass(&all).expect(0);
+    assert_eq!(fleet.says(app.port), says(["2.0", "2.0", "2.0"]));
+    assert_eq!(fleet.versions("web")["host-2"]["attested"]["pid"], pid);
+}

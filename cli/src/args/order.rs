@@ -34,6 +34,9 @@ pub struct Order {
     /// Sign with this author key (default: the context's)
     #[arg(long, value_name = "NAME")]
     pub key: Vec<String>,
+    /// Only on this one of the targeted hosts; may be given more than once
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
     /// Refuse when the app's next revision is another than this
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,

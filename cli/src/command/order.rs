@@ -141,6 +141,7 @@ fn request(args: &Order, spec: &Spec) -> Result<OrderRequest> {
         spec_json,
         expect_revision: args.expect_revision.unwrap_or(0),
         reason: args.reason.clone(),
+        hosts: args.host.clone(),
         ..OrderRequest::default()
     })
 }

@@ -12,6 +12,7 @@ use crate::batches::count;
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
 use crate::plan::{Fleet, FleetHost, HostState, Order};
+use crate::state::Kind;
 
 /// The hosts that the selector names.
 pub(crate) fn select<'a>(order: &Order, fleet: &'a Fleet, checks: &mut Checks) -> Vec<&'a FleetHost> {
@@ -56,7 +57,27 @@ pub(crate) fn select<'a>(order: &Order, fleet: &'a Fleet, checks: &mut Checks) -
             checks.ok("expect_hosts", format!("{} as expected", hosts_word(found)));
         }
     }
+    if order.kind != Kind::Retry {
+        named(order, &selected, checks);
+    }
     selected.into_iter().filter(only).collect()
+}
+
+/// Of hosts that were named one by one, all have to be among the selected ones.
+fn named(order: &Order, selected: &[&FleetHost], checks: &mut Checks) {
+    let Some(only) = &order.only else { return };
+    let selector = &order.spec.targets.selector;
+    let strangers: Vec<_> =
+        only.iter().filter(|name| selected.iter().all(|host| host.name != **name)).collect();
+    if strangers.is_empty() {
+        checks.ok("hosts", format!("only {}", names(only)));
+    } else {
+        let (list, close) = (names(strangers), names(selected.iter().map(|host| &host.name)));
+        checks.error(
+            "hosts",
+            format!("{list}: not among the hosts that selector \"{selector}\" matches: {close}; name one of these, or correct the labels"),
+        );
+    }
 }
 
 /// The selected hosts, sorted out.

@@ -262,6 +262,20 @@ fn a_retry_is_for_those_left_behind() {
 }
 
 #[test]
+fn hosts_that_are_named_have_to_be_targeted() {
+    let plan = plan_with(|order, _| order.only = Some([name(2), name(4)].into()));
+    assert_eq!(plan.refusal(), None);
+    let changed: Vec<_> = plan.batches.iter().flatten().cloned().collect();
+    assert_eq!(changed, [name(2), name(4)]);
+    // What is expected of the selector is expected all the same.
+    assert!(finding(&plan, "selector").1.contains("5 hosts"));
+    refused("hosts", &["host-4: not among", "host-1, host-2, host-3, host-5"], |order, fleet| {
+        order.only = Some([name(2), name(4)].into());
+        fleet.hosts[3].labels.clear();
+    });
+}
+
+#[test]
 fn what_hosts_cannot_run_is_refused_by_name() {
     let unit = |order: &mut Order, fleet: &mut Fleet| {
         order.release.runtime = serde_json::from_str(r#"{"kind":"systemd","command":["bin/shop"]}"#).unwrap();

@@ -359,7 +359,8 @@ mod tests {
 
         fn roll_back(&mut self, id: &str) -> Result<(), Refusal> {
             let (app, target) = ("shop".into(), "2.0".into());
-            let order = OrderText { app, target, spec_json: SPEC.into(), rollback: true, expect_revision: 0 };
+            let order =
+                OrderText { app, target, spec_json: SPEC.into(), rollback: true, ..OrderText::default() };
             self.fleet.start("operator/ana", &order, "", "", id.parse().unwrap()).map(|_| ())
         }
 

@@ -26,6 +26,8 @@ pub struct OrderText {
     pub rollback: bool,
     /// Refuse unless the next revision is this; 0: do not check.
     pub expect_revision: u64,
+    /// Only these of the targeted hosts, by name or id; empty: all.
+    pub hosts: Vec<String>,
 }
 
 /// A release as far as planning needs to know it.
@@ -97,7 +99,10 @@ impl Fleet {
         check::sound(&app, &to.spec)
             .map_err(|error| Refusal::invalid(format!("the spec of {} is not valid: {error}", to.release)))?;
         let kind = if text.rollback { Kind::Rollback } else { Kind::Deploy };
-        Ok(self.order_of(app, kind, to, spec, text.expect_revision, None))
+        let only = text.hosts.iter().map(|host| Ok(self.host(host)?.record.name.clone()));
+        let only: BTreeSet<HostName> = only.collect::<Result<_, Refusal>>()?;
+        let only = (!only.is_empty()).then_some(only);
+        Ok(self.order_of(app, kind, to, spec, text.expect_revision, only))
     }
 
     fn proposed(&self, app: &AppName, proposed: Target) -> Result<Target, Refusal> {

@@ -146,7 +146,7 @@ impl World {
 
     fn order(version: &str, rollback: bool) -> OrderText {
         let spec_json = if rollback { String::new() } else { SPEC.into() };
-        OrderText { app: "shop".into(), target: version.into(), spec_json, rollback, expect_revision: 0 }
+        OrderText { app: "shop".into(), target: version.into(), spec_json, rollback, ..OrderText::default() }
     }
 
     /// Starts a rollout and plays all hosts until it has ended; they fail where `broken`.

@@ -26,6 +26,7 @@ fn order(request: &rpc::OrderRequest) -> OrderText {
         spec_json: request.spec_json.clone(),
         rollback: request.rollback,
         expect_revision: request.expect_revision,
+        hosts: request.hosts.clone(),
     }
 }
 

@@ -2326,6 +2326,9 @@ pub struct OrderRequest {
     /// A release that the coordinator need not have, instead of a target. Plan only; Start refuses it.
     #[prost(message, optional, tag = "8")]
     pub proposal: ::core::option::Option<Proposal>,
+    /// Only these of the targeted hosts, by name or id; empty: all.
+    #[prost(string, repeated, tag = "9")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A release as Plan needs to know it; nothing of it is kept.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
