@@ -211,6 +211,7 @@ impl Call {
         let deadline = Instant::now() + limit.saturating_sub(spent);
         let mut end = None;
         while end.is_none() {
+            let since = Instant::now();
             if !std::mem::take(&mut adopted) {
                 self.begin(&mut ledger, &mut entry, &run, command, runner).await?;
             }
@@ -238,7 +239,9 @@ impl Call {
                 (Some(End::Exit(exit)), Ok(())) if exit.code == Some(TRY_LATER) => {
                     entry.run.exit = exit.code;
                     let pause = LATER.wait(entry.run.runs, (1.0 + rand::random::<f64>()) / 2.0);
-                    if Instant::now() + pause < deadline {
+                    // One that would be cut short is not begun.
+                    let next = since.elapsed().max(Duration::from_millis(500));
+                    if Instant::now() + pause + next < deadline {
                         tokio::select! {
                             biased;
                             () = stops.leave.cancelled() => return Err(HookError::Cancelled { hook: self.hook }),
