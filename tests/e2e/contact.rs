@@ -203,6 +203,7 @@ impl Namespace {
     const OUTSIDE: &str = "10.213.77.1";
 
     fn new() -> Self {
+        Self::sweep();
         let namespace = Self(format!("wl{}", std::process::id()));
         let name = &namespace.0;
         ip(&format!("netns add {name}"));
@@ -214,6 +215,17 @@ impl Namespace {
         ip(&format!("-n {name} link set wire up"));
         ip(&format!("-n {name} route add default via {}", Self::OUTSIDE));
         namespace
+    }
+
+    /// Removes what tests that were killed have left: its address is the same, and answers would go there.
+    fn sweep() {
+        for entry in std::fs::read_dir("/var/run/netns").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("wl").and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
+                ip(&format!("netns del {name}"));
+            }
+        }
     }
 }
 
