@@ -198,21 +198,20 @@ impl Fleet {
         }
         let is_same = before
             .is_some_and(|(_, before)| Rollout { version: entry.rollout.version, ..before } == entry.rollout);
-        if !is_same {
-            let (rollout, idempotency_key) = (entry.rollout.clone(), entry.idempotency_key.clone());
-            self.changes.put(persist::rollout_key(id), &RolloutHead { rollout, idempotency_key });
-        }
         entry.rollout.hosts = hosts;
+        if !is_same {
+            self.keep_head(id);
+        }
         self.changes.rollouts.insert(id.clone());
     }
 
-    /// Writes a rollout without its hosts.
+    /// Writes a rollout without its hosts, which are many and have rows of their own.
     pub(super) fn keep_head(&mut self, id: &RolloutId) {
-        let Some(entry) = self.rollouts.get(id) else { return };
-        let hosts = std::collections::BTreeMap::new();
-        let rollout = Rollout { hosts, ..entry.rollout.clone() };
-        let head = RolloutHead { rollout, idempotency_key: entry.idempotency_key.clone() };
-        self.changes.put(persist::rollout_key(id), &head);
+        let Some(entry) = self.rollouts.get_mut(id) else { return };
+        let hosts = std::mem::take(&mut entry.rollout.hosts);
+        let (rollout, idempotency_key) = (entry.rollout.clone(), entry.idempotency_key.clone());
+        entry.rollout.hosts = hosts;
+        self.changes.put(persist::rollout_key(id), &RolloutHead { rollout, idempotency_key });
     }
 
     /// Does it; what the rollout has to hear of that comes back.
