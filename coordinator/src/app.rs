@@ -15,7 +15,7 @@ use windlass_proto::rpc::agent_service_server::AgentServiceServer;
 use windlass_proto::rpc::audit::Head;
 use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
 
-use crate::availability::{Asker, NoClient};
+use crate::availability;
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::driver::{self, Disk, Driver, DriverFailed};
@@ -79,9 +79,6 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
-    /// Whoever asks the URLs of specs.
-    #[error(transparent)]
-    Asker(#[from] NoClient),
     /// gRPC or signals.
     #[error("cannot {what}")]
     Set {
@@ -233,7 +230,6 @@ impl App {
     /// Serves until SIGTERM or SIGINT, then drains.
     pub async fn run(self) -> Result<(), AppError> {
         let set = |what| move |source: io::Error| AppError::Set { what, source: source.into() };
-        let asker = Asker::new()?;
         let mut terminate = signal(SignalKind::terminate()).map_err(set("catch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(set("catch SIGINT"))?;
         let Self {
@@ -298,7 +294,7 @@ impl App {
         // Fails only where no supervisor listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let watching = watchdog::feed(driver.clone());
-        let asking = asker.run(driver.clone());
+        let asking = availability::run(driver.clone());
         let failed = tokio::select! {
             () = watching => None,
             () = asking => None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -21,59 +21,68 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Why nobody can be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a client for the URLs of specs")]
-pub struct NoClient(#[source] Box<dyn std::error::Error + Send + Sync>);
+struct NoClient(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-/// Asks; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Asker {
-    client: reqwest::Client,
+/// A client with the roots of this machine; one without any reaches no https. Blocks.
+fn client() -> Result<reqwest::Client, NoClient> {
+    let builder = || {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        builder.map_err(|error| NoClient(error.into()))
+    };
+    let tls = match builder()?.with_platform_verifier() {
+        Ok(tls) => tls,
+        Err(error) => {
+            tracing::warn!(%error, "no https URL of a spec can be asked: install ca-certificates, and restart the coordinator");
+            builder()?.with_root_certificates(RootCertStore::empty())
+        }
+    };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.with_no_client_auth())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        // Each question is a user of its own: what a kept connection hides, a new user meets.
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| NoClient(error.into()))
 }
 
-impl Asker {
-    /// With the roots of this machine.
-    pub fn new() -> Result<Self, NoClient> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|tls| tls.with_platform_verifier())
-            .map_err(|error| NoClient(error.into()))?
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // Each question is a user of its own: what a kept connection hides, a new user meets.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| NoClient(error.into()))?;
-        Ok(Self { client })
-    }
-
-    /// Asks for all open rollouts, until dropped.
-    pub async fn run(self, driver: Driver) {
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut asking: HashMap<RolloutId, AbortHandle> = HashMap::new();
-        loop {
-            // A coordinator that is stopping ends this, too.
-            let Ok(all) = driver.ask(|fleet| fleet.asked()).await else { return };
-            asking.retain(|rollout, task| {
-                let stays = all.iter().any(|asked| asked.rollout == *rollout);
-                if !stays {
-                    task.abort();
-                }
-                stays
-            });
-            for asked in all {
-                if !asking.contains_key(&asked.rollout) {
-                    let rollout = asked.rollout.clone();
-                    let task = tasks.spawn(ask(self.client.clone(), driver.clone(), asked));
-                    asking.insert(rollout, task);
-                }
+/// Asks for all open rollouts, until the coordinator stops. The client is made for the first of them: a coordinator that asks
+/// nothing needs neither roots nor the time to read them.
+pub async fn run(driver: Driver) {
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut asking: HashMap<RolloutId, AbortHandle> = HashMap::new();
+    let mut client = None;
+    loop {
+        let Ok(all) = driver.ask(|fleet| fleet.asked()).await else { return };
+        asking.retain(|rollout, task| {
+            let stays = all.iter().any(|asked| asked.rollout == *rollout);
+            if !stays {
+                task.abort();
             }
-            while tasks.try_join_next().is_some() {}
-            tokio::time::sleep(LOOK_EVERY).await;
+            stays
+        });
+        for asked in all {
+            if asking.contains_key(&asked.rollout) {
+                continue;
+            }
+            let client = match &client {
+                Some(client) => reqwest::Client::clone(client),
+                None => match tokio::task::spawn_blocking(self::client).await {
+                    Ok(Ok(made)) => client.insert(made).clone(),
+                    Ok(Err(error)) => {
+                        tracing::error!(error = %crate::log::chain(&error), "nothing is asked of users' URLs");
+                        return std::future::pending().await;
+                    }
+                    Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+                },
+            };
+            let rollout = asked.rollout.clone();
+            asking.insert(rollout, tasks.spawn(ask(client, driver.clone(), asked)));
         }
+        while tasks.try_join_next().is_some() {}
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

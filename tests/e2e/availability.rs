@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use windlass_tests::agent::{Ways, take_coordinator};
 use windlass_tests::app::App;
 use windlass_tests::fleet;
 use windlass_tests::http::free_port;
@@ -80,6 +81,20 @@ fn an_outage_is_counted_in_the_step_in_which_users_had_it() {
     assert!(ended.stderr.contains(&words), "{words}\n{}", ended.stderr);
     let shown = fleet.windlass(&["rollout", "show", fleet.newest_rollout().unwrap()["id"].as_str().unwrap()]);
     assert!(shown.stdout.contains(&words), "{words}\n{}", shown.stdout);
+}
+
+#[test]
+fn without_any_roots_the_coordinator_starts_and_asks_what_needs_none() {
+    let fleet = fleet::new().hosts(2).up();
+    let none = |name: &str| (name.to_owned(), "/nonexistent".to_owned());
+    let variables = vec![none("SSL_CERT_FILE"), none("SSL_CERT_DIR")];
+    let coordinator = take_coordinator(&fleet, Ways { variables, ..Ways::default() });
+    until("the coordinator answers", LIMIT, || (fleet.windlass(&["host", "list"]).code == 0).then_some(()));
+    let site = Site::open();
+    fleet.deploy(&app(&site.url).version("1.0"), "1.0").expect(0);
+    let seen = fleet.newest_rollout().unwrap()["availability"].clone();
+    assert!(seen["sent"].as_u64().unwrap() > 2 && seen["failed"] == 0, "{seen}");
+    assert!(coordinator.log().contains("install ca-certificates"), "{}", coordinator.log());
 }
 
 #[test]
