@@ -1,11 +1,12 @@
 //! The fleet's coordinator: started on the ports it had before, awaited, and given an operator.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
 use super::place::Place;
+use super::ports::{free_address, is_free};
 use super::process::{log_tail, spawn_detached};
 use super::programs::Programs;
 use super::record::CoordinatorRecord;
@@ -16,6 +17,10 @@ use crate::exit::Exit;
 
 /// Name of the fleet and of its context.
 pub(super) const FLEET: &str = "dev";
+/// Where it listens.
+const LOOPBACK: &str = "127.0.0.1";
+/// How long another program may keep a port of a coordinator that is started again: most connections are short.
+const FREED: Duration = Duration::from_secs(5);
 /// Longest start: opening the store and making the CAs takes well under a second.
 const START: Duration = Duration::from_secs(20);
 /// The operator's certificate lives for 30 days; a younger one is kept.
@@ -37,13 +42,13 @@ fn addresses(place: &Place) -> Option<Addresses> {
 
 /// Starts the coordinator and waits until it listens.
 pub(super) async fn start(place: &Place, programs: &Programs, record: &mut CoordinatorRecord) -> Result<()> {
-    let any = "127.0.0.1:0".to_owned();
-    let before = addresses(place);
-    let metrics = before.as_ref().and_then(|before| before.metrics.clone()).unwrap_or_else(|| any.clone());
-    let (agent, operator) = before.map_or((any.clone(), any), |a| (a.agent, a.operator));
-    check_free(place, "agents", &agent)?;
-    check_free(place, "operators", &operator)?;
-    check_free(place, "metrics", &metrics)?;
+    let (agent, operator, metrics) = match addresses(place) {
+        Some(Addresses { agent, operator, metrics, .. }) => (Some(agent), Some(operator), metrics),
+        None => (None, None, None),
+    };
+    let agent = listens_at(place, "agents", agent).await?;
+    let operator = listens_at(place, "operators", operator).await?;
+    let metrics = listens_at(place, "metrics", metrics).await?;
     let state = place.coordinator_state();
     let args = [
         "run".as_ref(),
@@ -78,27 +83,32 @@ pub(super) async fn start(place: &Place, programs: &Programs, record: &mut Coord
     Ok(())
 }
 
+/// The address that it had before, once nobody else has it; at first one that is free.
+async fn listens_at(place: &Place, who: &str, before: Option<String>) -> Result<String> {
+    let Some(address) = before else {
+        return free_address(LOOPBACK)
+            .ok_or_else(|| ExpectedError::failed(format!("cannot find a free port of {LOOPBACK}")));
+    };
+    match until(FREED, async || is_free(&address).then_some(())).await {
+        Some(()) => Ok(address),
+        None => Err(taken(place, who, &address)),
+    }
+}
+
 /// Agents and contexts know the port that the coordinator had, so another one would be no help: says who is in the way.
-fn check_free(place: &Place, who: &str, address: &str) -> Result<()> {
-    let taken = |error: std::io::Error| {
-        let port = address.rsplit(':').next().unwrap_or_default();
-        let dir = place.dir().display();
-        ExpectedError::new(
-            Exit::Conflict,
-            format!(
-                "cannot start the coordinator: its address for {who}, {address}, is taken by another program"
-            ),
-        )
-        .because(error)
+fn taken(place: &Place, who: &str, address: &str) -> ExpectedError {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let dir = place.dir().display();
+    let why = format!("its address for {who}, {address}, is taken by another program");
+    let error = ExpectedError::new(Exit::Conflict, format!("cannot start the coordinator: {why}"))
         .hint(format!("ss -ltnp 'sport = :{port}'    (shows which)"))
         .hint(format!(
             "windlass dev down --dir {dir} && rm {} && windlass dev up --dir {dir}    (moves to new ports)",
             place.addresses().display()
-        ))
-    };
-    match address.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => TcpListener::bind(address).map(drop).map_err(taken),
-        _ => Ok(()),
+        ));
+    match TcpListener::bind(address) {
+        Ok(_) => error,
+        Err(cause) => error.because(cause),
     }
 }
 

@@ -1,12 +1,12 @@
 //! One host of the fleet: its agent's configuration, join token and process.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 
 use serde::Serialize;
 use windlass_proto::rpc::CreateTokenRequest;
 
 use super::place::Place;
+use super::ports::{free_address, is_free};
 use super::process::spawn_detached;
 use super::programs::Programs;
 use super::record::HostRecord;
@@ -49,7 +49,7 @@ pub(super) async fn start(
     let token = client.fleet.create_token(request).await;
     let token = token.map_err(|status| client.failure(&failed("create a join token"), &status))?;
     let token = client.received(token);
-    if !is_free(&host.metrics) {
+    if host.metrics.is_empty() || !is_free(&host.metrics) {
         let none = || ExpectedError::failed(failed("find a free port"));
         host.metrics = free_address(&host.address).ok_or_else(none)?;
     }
@@ -82,16 +82,6 @@ pub(super) async fn start(
     let process = spawn_detached(&programs.windlass, &programs.agent, args, &host.log)?;
     host.set_process(Some(process));
     Ok(())
-}
-
-fn is_free(address: &str) -> bool {
-    !address.is_empty() && TcpListener::bind(address).is_ok()
-}
-
-/// A port of this address that nobody has.
-fn free_address(address: &str) -> Option<String> {
-    let listener = TcpListener::bind((address, 0)).ok()?;
-    listener.local_addr().ok().map(|address| address.to_string())
 }
 
 /// `role=app`, and one of three racks in turn.

@@ -1,8 +1,8 @@
 //! A fleet on this machine: a real coordinator and real agents as processes of their own, on loopback, without root.
 //!
 //! * [`place`] what is where in the fleet's directory; [`record`] fleet.json; [`programs`] where the programs are.
-//! * [`process`] starting, finding again and stopping processes; [`session`] how they outlive whoever started them;
-//!   [`interrupt`] Ctrl-C and SIGTERM.
+//! * [`ports`] where they listen, also after they were down; [`process`] starting, finding again and stopping processes;
+//!   [`session`] how they outlive whoever started them; [`interrupt`] Ctrl-C and SIGTERM.
 //! * [`up()`] starts what is not running (coordinator, hosts, the author's key); [`down()`] stops all; [`status`] shows;
 //!   [`stay`] stays in front.
 
@@ -13,6 +13,7 @@ mod front;
 mod host;
 pub mod interrupt;
 pub mod place;
+mod ports;
 pub mod process;
 pub mod programs;
 pub mod record;
