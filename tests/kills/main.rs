@@ -93,6 +93,8 @@ fn without_power_or_disk_it_ends_at_rest_on_a_complete_release() {
     for (format, runtime) in [(Format::Ext4, Runtime::Process), (Format::Xfs, Runtime::Static)] {
         let mut field = Field::new(runtime, Some(format));
         for story in [Story::Succeeds, Story::FailsProbes] {
+            // What the last strike left to be recorded, such as the end of a staging that was cancelled, is no point of this story.
+            field.deploy(Story::Succeeds, &[]).must_be(Story::Succeeds);
             let undisturbed = field.deploy(story, &[]);
             undisturbed.must_be(story);
             let kinds = How::of_disks(format);
