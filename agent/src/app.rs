@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use windlass_proto::trace::{Program, Spans};
 
 use crate::audit_seen;
 use crate::clock;
@@ -49,6 +50,9 @@ const STAGINGS: usize = 2;
 
 /// How long tasks may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// And then a collector of traces for what was not sent yet.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// How long coordinators' names may take to be resolved.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -147,6 +151,7 @@ struct App {
     control: Control,
     published: watch::Receiver<Published>,
     stop: CancellationToken,
+    spans: Spans,
 }
 
 impl App {
@@ -220,14 +225,23 @@ impl App {
             published: published.clone(),
             link: link.state.subscribe(),
         })?;
-        let driver = Driver::new(ledger, left, yard, orders, found, publish);
-        Ok(Self { link, bulk, driver, control, published, stop })
+        let program = Program {
+            service: "windlass-agent",
+            version: env!("CARGO_PKG_VERSION"),
+            host: Some(link.settings.name.as_str()),
+        };
+        let spans = Spans::from_env(program).unwrap_or_else(|no| {
+            tracing::error!(error = %no, "nobody is told of traces");
+            Spans::default()
+        });
+        let driver = Driver::new(ledger, left, yard, orders, found, publish).telling(spans.clone());
+        Ok(Self { link, bulk, driver, control, published, stop, spans })
     }
 
     async fn run(self) -> Result<(), AppError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
-        let Self { link, bulk, driver, control, published, stop } = self;
+        let Self { link, bulk, driver, control, published, stop, spans } = self;
         let name = link.settings.name.clone();
         let state = link.state.subscribe();
         let tasks = TaskTracker::new();
@@ -284,6 +298,7 @@ impl App {
         if tokio::time::timeout(END_WITHIN, tasks.wait()).await.is_err() {
             tracing::warn!("tasks did not end in time");
         }
+        spans.flush(FLUSH).await;
         ended
     }
 }

@@ -55,7 +55,7 @@ pub struct Found {
 #[derive(Debug)]
 pub enum Finding {
     /// For the machine.
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// For people: what a probe is at.
     Detail(String),
 }
@@ -224,7 +224,7 @@ impl Lanes {
                 }
             }
             if let Some(outcome) = answer {
-                let finding = Finding::Outcome(Outcome { performed, ..outcome });
+                let finding = Finding::Outcome(Box::new(Outcome { performed, ..outcome }));
                 let _ = found.send(Found { app: brief.app.clone(), finding }).await;
             } else {
                 unanswered.add(&performed);
@@ -241,7 +241,7 @@ impl Lanes {
             let exit = exited(&run, &process).await;
             let how = exit.as_ref().map_or_else(|| "it vanished".to_owned(), |exit| in_words(Some(exit)));
             tracing::warn!(%app, pid = process.app.pid, how, "app ended");
-            let finding = Finding::Outcome(Event::AppExited { turn, how }.into());
+            let finding = Finding::Outcome(Box::new(Event::AppExited { turn, how }.into()));
             let _ = found.send(Found { app, finding }).await;
         })));
     }
@@ -257,7 +257,7 @@ impl Lanes {
                 Ok(launch) => launch,
                 Err(problem) => {
                     let reason = format!("the release cannot be read, so it cannot be probed: {problem}");
-                    let finding = Finding::Outcome(Event::CannotProbe { turn, reason }.into());
+                    let finding = Finding::Outcome(Box::new(Event::CannotProbe { turn, reason }.into()));
                     let _ = found.send(Found { app, finding }).await;
                     return;
                 }
@@ -265,7 +265,9 @@ impl Lanes {
             let target = Target { host: host.context.clone(), launch: Launch::clone(&launch) };
             let wrap = move |sight| {
                 let finding = match sight {
-                    Sight::Health(health) => Finding::Outcome(Event::Health { turn, health }.into()),
+                    Sight::Health(health) => {
+                        Finding::Outcome(Box::new(Event::Health { turn, health }.into()))
+                    }
                     Sight::Detail(text) => Finding::Detail(text),
                 };
                 Found { app: app.clone(), finding }
@@ -348,6 +350,6 @@ const fn is_cancellable(effect: &Effect) -> bool {
 
 fn staging(order: &Order, news: Staging, performed: Performed) -> Found {
     let event = Event::Staging { op: order.op.clone(), news };
-    let finding = Finding::Outcome(Outcome { performed, ..event.into() });
+    let finding = Finding::Outcome(Box::new(Outcome { performed, ..event.into() }));
     Found { app: order.release.app.clone(), finding }
 }

@@ -28,7 +28,7 @@
 //! * [`ballast`]: room for links on a full disk. [`held`]: releases as their directories say. [`storage`]: all of it brought up.
 //! * [`staging`]: from an order to a complete release; [`mend`] does it again for a damaged way back. [`store`]: what is remembered of releases; [`retain`]: which stay; [`pin`]: which somebody wants.
 //! * [`failpoint`]: where tests kill the agent; nothing but in a build for them.
-//! * [`metrics`]: what a monitoring system sees of the host.
+//! * [`metrics`]: what a monitoring system sees of the host. [`traced`]: what a collector of traces sees of its deployments.
 //! * [`tail`]: what an app wrote last. [`control`]: the local socket for `releases`, `inspect` and `stop-apps`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
@@ -85,6 +85,7 @@ pub mod stop_apps;
 pub mod storage;
 pub mod store;
 pub mod tail;
+pub mod traced;
 pub mod traffic;
 pub mod variables;
 

@@ -353,6 +353,7 @@ fn order_to(n: u32, to: &ReleaseRef, epoch: u64) -> Assign {
         },
         rollback: false,
         grant: None,
+        trace: None,
     }
 }
 
@@ -471,6 +472,7 @@ fn without_a_lease_nothing_is_taken_out() {
         },
         rollback: false,
         grant: None,
+        trace: None,
     })));
     agent.say(Order::Abort { op: op(2), epoch: 1, reason: "enough".into() });
     let status = agent.until_phase(2, Phase::Idle);

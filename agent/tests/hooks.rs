@@ -134,6 +134,7 @@ impl Place {
                 },
                 rollback: false,
                 leave: windlass_proto::grant::Leave::Newest,
+                trace: None,
                 switched_at: None,
                 outcome: None,
                 fault: None,

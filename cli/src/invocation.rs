@@ -1,5 +1,7 @@
 //! What every verb is given: the global flags, resolved.
 
+use windlass_proto::trace::Spans;
+
 use crate::args::{Color, Global};
 use crate::client::Client;
 use crate::config::Config;
@@ -13,6 +15,8 @@ pub struct Invocation {
     pub out: Output,
     /// The context asked for by flag or environment.
     pub context: Option<String>,
+    /// To a collector of traces.
+    pub spans: Spans,
 }
 
 impl Invocation {
@@ -22,6 +26,7 @@ impl Invocation {
         Self {
             out: Output { format, verbose: global.verbose },
             context: global.context.clone().filter(|name| !name.is_empty()),
+            spans: Spans::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! * [`spec`] reads windlass.yaml with line numbers; [`build`] makes a bundle of it, signed with [`keys`]; [`push`] sends it.
 //! * [`config`] contexts; [`client`] the coordinator; [`heads`] what was seen of its audit log; [`files`] durable small files.
 //! * [`output`] data on stdout, talk on stderr; [`watch`] following a rollout, live or in lines.
-//! * [`error`] and [`exit`] what is said and returned when something fails.
+//! * [`traced`] an order in a trace. [`error`] and [`exit`] what is said and returned when something fails.
 //! * [`dev`] a fleet on this machine; [`demo`] the whole story told on one.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
@@ -26,6 +26,7 @@ pub mod keys;
 pub mod output;
 pub mod push;
 pub mod spec;
+pub mod traced;
 pub mod watch;
 
 use std::process::ExitCode;
@@ -40,12 +41,17 @@ use crate::invocation::Invocation;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     invocation::set_color(args.global.color);
-    let invocation = Invocation::new(&args.global);
+    let mut invocation = Invocation::new(&args.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&invocation, &error::ExpectedError::failed("cannot start").because(error)),
     };
-    let result = runtime.block_on(Box::pin(command::run(&invocation, args.command)));
+    let result = runtime.block_on(Box::pin(async {
+        invocation.spans = traced::spans(&invocation.out);
+        let result = command::run(&invocation, args.command).await;
+        traced::flush(&invocation.spans).await;
+        result
+    }));
     // Blocking work that nobody waits for any more (a read of stdin) must not hold the program.
     runtime.shutdown_background();
     match result {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::rpc::agent_service_server::AgentServiceServer;
 use windlass_proto::rpc::audit::Head;
 use windlass_proto::tls::{self, ClientCertificates, SteadyTime, TlsError};
+use windlass_proto::trace::{Program, Spans};
 
 use crate::availability;
 use crate::clock::{self, Clock};
@@ -38,6 +39,8 @@ use crate::watchdog;
 
 /// Calls under way get so long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a collector of traces is waited for at the end.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the coordinator does not run.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +121,7 @@ pub struct App {
     audited: watch::Receiver<Head>,
     state_dir: PathBuf,
     metrics: Option<Metrics>,
+    spans: Spans,
 }
 
 /// A bound listener with its TLS.
@@ -176,8 +180,15 @@ impl App {
         let fence = store.campaign(&member, rise).await?.fence;
         let epoch = fence.epoch;
         let mut clock = Clock::default();
+        let program =
+            Program { service: "windlass-coordinator", version: env!("CARGO_PKG_VERSION"), host: None };
+        let spans = Spans::from_env(program).unwrap_or_else(|no| {
+            tracing::error!(error = %no, "nobody is told of traces");
+            Spans::default()
+        });
         let mut fleet = Fleet::new(settings.fleet, fence, clock.now());
         fleet.dial_allow = settings.dial_allow;
+        fleet.spans = spans.clone();
         fleet.load(&store).await?;
         if settings.after_restore {
             fleet.begin_restore();
@@ -224,6 +235,7 @@ impl App {
             audited,
             state_dir,
             metrics,
+            spans,
         })
     }
 
@@ -246,6 +258,7 @@ impl App {
             audited,
             state_dir,
             metrics,
+            spans,
         } = self;
         let sessions = Sessions {
             driver: driver.clone(),
@@ -324,6 +337,7 @@ impl App {
             Ok(result) => result?,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
+        spans.flush(FLUSH).await;
         tracing::info!("stopped");
         Ok(())
     }

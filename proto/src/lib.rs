@@ -11,6 +11,7 @@
 //! * [`event`]: the kinds of events. [`feature`]: what a host can do. [`refused`]: what it does not.
 //! * [`bundle`]: the signed manifest; with feature `bundle` also chunks, signatures, building and verification.
 //! * [`shown`]: texts from elsewhere, for a person's eyes.
+//! * [`trace`]: which trace an order belongs to; with feature `otlp` also the way to a collector.
 //! * [`time`], [`limits`], [`version`]: units, bounds and numbers both ends keep to.
 //!
 //! Feature `rpc` adds [`rpc`] (generated gRPC code and its conversions), feature `tls` adds [`tls`], feature `metrics` adds
@@ -39,4 +40,5 @@ pub mod spec;
 pub mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod trace;
 pub mod version;

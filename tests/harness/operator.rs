@@ -16,12 +16,14 @@ pub struct Operator {
     pub config: PathBuf,
     /// The CLI.
     pub cli: PathBuf,
+    /// What else its environment has.
+    pub env: Vec<(String, String)>,
 }
 
 impl Operator {
     /// With the CLI that was just built, and this configuration.
     pub fn new(config: PathBuf) -> Self {
-        Self { config, cli: program("windlass") }
+        Self { config, cli: program("windlass"), env: Vec::new() }
     }
 
     /// A command of the CLI.
@@ -29,6 +31,7 @@ impl Operator {
         let mut command = Command::new(&self.cli);
         command.args(args).env("WINDLASS_CONFIG", &self.config);
         command.env_remove("WINDLASS_CONTEXT").env("NO_COLOR", "1");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -106,7 +106,7 @@ impl Coordinator {
             return false;
         }
         let id = RolloutId::new(format!("r-{number}")).unwrap();
-        let start = Start { id, by: "ana".into(), reason: String::new(), epoch: self.epoch };
+        let start = Start { id, by: "ana".into(), reason: String::new(), epoch: self.epoch, trace: None };
         self.rollouts.push(Rollout::new(&plan, start, Timestamp(now)));
         true
     }

@@ -104,6 +104,7 @@ fn takes(host: &State, rollback: bool, grant: Option<&Presented>) -> Result<(), 
         },
         rollback,
         grant: grant.cloned().map(Box::new),
+        trace: None,
     };
     let now = Now { boot: BootTime(1), wall: AT, contact: Some(BootTime(1)) };
     let next = step(host, Event::Assign(assign), now).unwrap().state;

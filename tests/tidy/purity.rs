@@ -84,7 +84,7 @@ fn what_the_coordinator_answers_reaches_people_by_one_way() {
 fn tree(args: &[&str]) -> String {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut tree = std::process::Command::new(cargo);
-    tree.args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none", "--format", "{p}"]);
+    tree.args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}"]);
     let output = tree.args(args).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -92,7 +92,7 @@ fn tree(args: &[&str]) -> String {
 
 #[test]
 fn aws_lc_is_the_only_crypto_provider() {
-    let text = tree(&["--edges", "all"]);
+    let text = tree(&["--workspace", "--edges", "all"]);
     let banned = ["ring ", "openssl ", "openssl-sys ", "native-tls ", "ed25519-dalek "];
     let found: Vec<String> = text
         .lines()
@@ -105,6 +105,16 @@ fn aws_lc_is_the_only_crypto_provider() {
 #[test]
 fn failpoints_are_in_no_program_unless_asked_for() {
     let has_them = |args: &[&str]| tree(args).lines().any(|line| line.starts_with("fail "));
-    assert!(!has_them(&[]), "crate fail is built without the feature");
-    assert!(has_them(&["--features", "windlass-agent/failpoints"]), "the feature has another name now");
+    assert!(!has_them(&["--workspace"]), "crate fail is built without the feature");
+    let asked = ["--workspace", "--features", "windlass-agent/failpoints"];
+    assert!(has_them(&asked), "the feature has another name now");
+}
+
+#[test]
+fn what_is_shipped_tells_nobody_of_traces() {
+    let has_them = |args: &[&str]| tree(args).lines().any(|line| line.starts_with("opentelemetry"));
+    assert!(!has_them(&[]), "a program of the packages is built with traces");
+    for program in ["windlass-cli", "windlass-coordinator", "windlass-agent"] {
+        assert!(has_them(&["-p", program, "--features", "otlp"]), "{program} has no such feature");
+    }
 }

@@ -5,6 +5,7 @@ use windlass_proto::id::{OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookName};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
+use windlass_proto::trace::TraceParent;
 
 use crate::network::Network;
 use crate::now::BootTime;
@@ -128,6 +129,8 @@ pub struct Assign {
     pub rollback: bool,
     /// What its authors say of such a counter, if anything came along.
     pub grant: Option<Box<Presented>>,
+    /// The rollout's span, where that belongs to a trace.
+    pub trace: Option<TraceParent>,
 }
 
 /// How staging goes.

@@ -6,6 +6,7 @@ use windlass_proto::id::{OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookName, Outcome};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::HostOrder;
+use windlass_proto::trace::TraceParent;
 
 use crate::network::Network;
 use crate::now::BootTime;
@@ -30,6 +31,9 @@ pub struct Operation {
     /// Why the release's counter was right when it was ordered.
     #[serde(default)]
     pub leave: Leave,
+    /// The rollout's span, where that belongs to a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// When the link had moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<BootTime>,

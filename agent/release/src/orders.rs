@@ -42,7 +42,7 @@ impl Machine {
             }
             Err(far) => Err(format!("{} is refused: {far}", assign.to)),
         };
-        let Assign { op, rollout, epoch, to, order, rollback, grant: _ } = assign;
+        let Assign { op, rollout, epoch, to, order, rollback, grant: _, trace } = assign;
         self.state.operation = Some(Operation {
             op: op.clone(),
             rollout,
@@ -52,6 +52,7 @@ impl Machine {
             order,
             rollback,
             leave: leave.as_ref().copied().unwrap_or_default(),
+            trace,
             switched_at: None,
             outcome: None,
             fault: None,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::id::{AppName, OpId};
 use windlass_proto::phase::Phase;
 use windlass_proto::time::Span;
+use windlass_proto::trace::Spans;
 use windlass_release::{BootTime, Effect, Event, LEASE_FRESH, Now, Refused, State, status, step};
 
 use self::rules::{ending, in_words, instead, may_go_unrecorded};
@@ -32,6 +33,7 @@ use crate::perform::chain;
 use crate::pulse::Pulse;
 use crate::recover::{Ledger, Left};
 use crate::store::Change;
+use crate::traced;
 
 /// Longest sleep: the boot clock goes on in suspend, the runtime's timers do not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -64,6 +66,8 @@ pub struct Driver {
     newest_forgotten: u64,
     /// For the metrics.
     counted: Counted,
+    /// To a collector of traces.
+    spans: Spans,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Driver {
             sweep_at: BootTime(0),
             newest_forgotten: 0,
             counted: Counted::default(),
+            spans: Spans::default(),
         };
         driver.sweep_later();
         let obeyed = driver.ledger.obeyed().cloned();
@@ -124,6 +129,12 @@ impl Driver {
     /// Where the coordinators' addresses are put, by which it is seen whether there is a way to them.
     pub fn coordinators(&self) -> Arc<OnceLock<Vec<SocketAddr>>> {
         Arc::clone(&self.coordinators)
+    }
+
+    /// The same, telling a collector of traces.
+    #[must_use]
+    pub fn telling(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// What it counts.
@@ -282,6 +293,9 @@ impl Driver {
         let app = self.apps.get_mut(name).ok_or_else(|| Unwilling::NoApp(name.clone()))?;
         let ended = ending(&app.state, &next.state);
         self.counted.step(&app.state, &next.state);
+        if self.spans.is_on() {
+            traced::over(&app.state, &next.state).into_iter().for_each(|span| self.spans.tell(span));
+        }
         app.state = next.state;
         let redial = next.effects.contains(&Effect::Redial);
         app.lanes.dispatch(&app.state, next.effects, &in_words(now));

@@ -23,7 +23,7 @@ impl Host {
         let Some(operation) = brief.operation.clone() else { return Ok(()) };
         let told = |running: bool| {
             let event = Event::Hook { turn: brief.turn, running: running.then_some(hook) };
-            let finding = Finding::Outcome(event.into());
+            let finding = Finding::Outcome(Box::new(event.into()));
             let found = Found { app: brief.app.clone(), finding };
             async move { drop(brief.teller.found.send(found).await) }.boxed()
         };

@@ -86,6 +86,8 @@ fn assign(wire: rpc::Assign, authors: &Authors) -> Result<Assign, InvalidField> 
             .map_err(|error| InvalidField::new("assign.order_json", error))?,
         rollback: wire.rollback,
         grant: authors.present(&wire.grant).map(Box::new),
+        // One that is not as it should be is none: nothing but talk depends on it.
+        trace: wire.traceparent.parse().ok(),
     })
 }
 

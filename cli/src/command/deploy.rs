@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::grant::Draft;
 use crate::invocation::Invocation;
 use crate::output::{Format, json, text};
+use crate::traced;
 use crate::watch::{self, Aim, retry::Retry, summary};
 
 /// Deploys.
@@ -94,7 +95,7 @@ pub async fn start(
         grant::push(client, &draft.signed).await?;
         out.step("Granted", &format!("{}, signed by {}", draft.describe(), author::names(&keys)));
     }
-    let rollout = order_start(client, &request, doing).await?;
+    let rollout = order_start(invocation, client, &request, doing).await?;
     started(invocation, client, rollout, &follow).await
 }
 
@@ -188,15 +189,26 @@ fn agree(invocation: &Invocation, planned: &Plan, rollback: bool, yes: bool) -> 
 }
 
 /// Starts; a call that broke is repeated with the same key, so that it is one rollout.
-async fn order_start(client: &Client, request: &OrderRequest, doing: &str) -> Result<Rollout> {
+async fn order_start(
+    invocation: &Invocation,
+    client: &Client,
+    request: &OrderRequest,
+    doing: &str,
+) -> Result<Rollout> {
+    let verb = if request.rollback { "rollback" } else { "deploy" };
+    let order = traced::Order::begin(&invocation.out, &invocation.spans, verb);
     let subject = format!("cannot {doing} {}", request.app);
     let mut retry = Retry::brief();
     loop {
         let mut rollouts = client.rollouts.clone();
-        let answer =
-            tokio::time::timeout(std::time::Duration::from_secs(30), rollouts.start(request.clone())).await;
+        let call = rollouts.start(order.call(request.clone()));
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(30), call).await;
         let status = match answer {
-            Ok(Ok(rollout)) => return Ok(client.received(rollout)),
+            Ok(Ok(rollout)) => {
+                let rollout = client.received(rollout);
+                order.answered(&rollout);
+                return Ok(rollout);
+            }
             Ok(Err(status)) => status,
             Err(_) => tonic::Status::deadline_exceeded("no answer within 30 s"),
         };

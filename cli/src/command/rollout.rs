@@ -12,6 +12,7 @@ use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
 use crate::invocation::Invocation;
 use crate::output::{Format, json, style, table, text};
+use crate::traced;
 use crate::watch::{self, Aim, seen, summary};
 
 /// Runs the verb.
@@ -250,7 +251,9 @@ async fn retry(invocation: &Invocation, act: RolloutAct, follow: &Follow) -> Res
     let client = invocation.connect().await?;
     let request = RolloutRequest { id: act.id.clone(), reason: act.reason };
     let subject = format!("cannot retry rollout {}", act.id);
-    let rollout = client.ask(&subject, client.rollouts.clone().retry(request)).await?;
+    let order = traced::Order::begin(&invocation.out, &invocation.spans, "rollout retry");
+    let rollout = client.ask(&subject, client.rollouts.clone().retry(order.call(request))).await?;
+    order.answered(&rollout);
     deploy::started(invocation, &client, rollout, follow).await
 }
 

@@ -107,6 +107,7 @@ pub fn rollout(r: &rpc::Rollout) -> Value {
         "reason": r.reason,
         "failure": null_if_empty(&r.failure),
         "availability": r.availability.as_ref().map(availability),
+        "trace": (!r.trace.is_empty()).then_some(&r.trace),
         "waiting_for": null_if_empty(&r.waiting_for),
         "started_by": r.started_by,
         "started_at": rfc3339(r.started_at_ms),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use windlass_proto::id::{HostName, OpId, RolloutId};
 use windlass_proto::phase::{Outcome, Phase};
 use windlass_proto::time::Timestamp;
+use windlass_proto::trace::TraceParent;
 
 use crate::plan::Plan;
 use crate::state::{Host, Part, Rollout, State, Way};
@@ -23,6 +24,8 @@ pub struct Start {
     pub reason: String,
     /// Epoch of the coordinator.
     pub epoch: u64,
+    /// Under what its own span lies.
+    pub trace: Option<TraceParent>,
 }
 
 impl Rollout {
@@ -61,6 +64,7 @@ impl Rollout {
             started_by: start.by,
             reason: start.reason,
             started_at: now,
+            trace: start.trace,
             ended_at: None,
             epoch: start.epoch,
             state: State::Validating,

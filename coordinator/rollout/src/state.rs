@@ -13,6 +13,7 @@ use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{HostOrder, RolloutSpec};
 use windlass_proto::time::Timestamp;
+use windlass_proto::trace::TraceParent;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -329,6 +330,9 @@ pub struct Rollout {
     /// What users saw, where the spec has a URL to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<crate::availability::Availability>,
+    /// Under what its span lies, where whoever ordered it follows a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// Rises with each change.
     pub version: u64,
 }

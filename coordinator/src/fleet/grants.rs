@@ -361,7 +361,7 @@ mod tests {
             let (app, target) = ("shop".into(), "2.0".into());
             let order =
                 OrderText { app, target, spec_json: SPEC.into(), rollback: true, ..OrderText::default() };
-            self.fleet.start("operator/ana", &order, "", "", id.parse().unwrap()).map(|_| ())
+            self.fleet.start("operator/ana", &order, "", "", id.parse().unwrap(), None).map(|_| ())
         }
 
         /// Orders since the last look: to whom, and the grant that goes along.

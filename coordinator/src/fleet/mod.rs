@@ -9,7 +9,7 @@
 //! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what;
 //!   `segment`: how that is kept. `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
-//! * `persist`: keys, and the way back from disk.
+//! * `traced`: what a collector of traces is told. `persist`: keys, and the way back from disk.
 
 mod acts;
 mod audit;
@@ -32,6 +32,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -42,6 +43,7 @@ use windlass_proto::phase::AppStatus;
 use windlass_proto::rpc::{self, audit::Head};
 use windlass_proto::spec::dial::Allowed;
 use windlass_proto::time::{Span, Timestamp};
+use windlass_proto::trace::Spans;
 use windlass_rollout::Rollout;
 
 pub use self::acts::{Removal, Unquarantine};
@@ -110,6 +112,8 @@ pub struct Fleet {
     acting: Option<String>,
     /// For the metrics.
     pub counted: Counted,
+    /// To a collector of traces.
+    pub spans: Spans,
     /// Which URLs of specs may be dialled.
     pub dial_allow: Vec<Allowed>,
 }
@@ -223,6 +227,7 @@ impl Fleet {
             changes: Changes::default(),
             acting: None,
             counted: Counted::default(),
+            spans: Spans::default(),
             dial_allow: Vec::new(),
         }
     }

@@ -6,12 +6,14 @@ use windlass_proto::phase::{AppStatus, Fault};
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
 use windlass_proto::time::Timestamp;
+use windlass_proto::trace::TraceParent;
 use windlass_rollout::state::Host;
 use windlass_rollout::{Effect, Event, Kind, Plan, Refused, Rollout, Start};
 
 use super::hosts::cut;
 use super::log::event;
 use super::persist::{self, RolloutHead};
+use super::traced;
 use super::{ENDED_ROLLOUTS, Fleet, OrderText, Refusal, RolloutEntry};
 
 /// Operators' reasons are kept and shown; longer ones are cut.
@@ -79,7 +81,8 @@ impl Fleet {
         concerned
     }
 
-    /// Plans, records and starts. The same idempotency key gives the same rollout. `id` is what a new one is called.
+    /// Plans, records and starts. The same idempotency key gives the same rollout. `id` is what a new one is called, `trace` under
+    /// what its span lies.
     pub fn start(
         &mut self,
         who: &str,
@@ -87,12 +90,13 @@ impl Fleet {
         reason: &str,
         idempotency_key: &str,
         id: RolloutId,
+        trace: Option<TraceParent>,
     ) -> Result<&Rollout, Refusal> {
         if let Some(known) = self.started_before(idempotency_key)? {
             return self.rollout(known.as_str());
         }
         let plan = self.plan(text)?;
-        self.begin(who, plan, reason, idempotency_key, id)
+        self.begin(who, plan, reason, idempotency_key, id, trace)
     }
 
     fn started_before(&self, key: &str) -> Result<Option<RolloutId>, Refusal> {
@@ -110,6 +114,7 @@ impl Fleet {
         reason: &str,
         idempotency_key: &str,
         id: RolloutId,
+        trace: Option<TraceParent>,
     ) -> Result<&Rollout, Refusal> {
         if let Some(check) = plan.refusal() {
             let kind = match check.id {
@@ -122,7 +127,7 @@ impl Fleet {
             return Err(Refusal::new(kind, check.message.clone()));
         }
         let reason = cut(reason.to_owned(), REASON);
-        let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.fence().epoch };
+        let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.fence().epoch, trace };
         let rollout = Rollout::new(&plan, start, self.now);
         let mut app = self.app(&rollout.app);
         app.revision = rollout.revision;
@@ -139,7 +144,14 @@ impl Fleet {
     }
 
     /// A new rollout for the hosts that an ended one left behind.
-    pub fn retry(&mut self, who: &str, id: &str, reason: &str, new: RolloutId) -> Result<&Rollout, Refusal> {
+    pub fn retry(
+        &mut self,
+        who: &str,
+        id: &str,
+        reason: &str,
+        new: RolloutId,
+        trace: Option<TraceParent>,
+    ) -> Result<&Rollout, Refusal> {
         let old = self.rollout(id)?;
         let only = old.left_behind()?;
         let (app, to, spec) = (old.app.clone(), old.to.clone(), old.spec.clone());
@@ -147,7 +159,7 @@ impl Fleet {
         order.rollback |= self.rollout(id)?.rollback;
         let plan = self.plan_order(order);
         let reason = if reason.is_empty() { format!("retry of {id}") } else { reason.to_owned() };
-        self.begin(who, plan, &reason, "", new)
+        self.begin(who, plan, &reason, "", new, trace)
     }
 
     /// An operator's event for a rollout.
@@ -232,6 +244,7 @@ impl Fleet {
                     }
                 };
                 let needs = self.bundle(&release.digest).map(|bundle| bundle.spec.needs().word().to_owned());
+                let trace = self.rollouts.get(id).and_then(|entry| traced::id(&entry.rollout));
                 let mark = self.lead_on(true);
                 self.tell(&host, op, |op_id, epoch| {
                     Message::Assign(rpc::Assign {
@@ -244,6 +257,7 @@ impl Fleet {
                         mark,
                         grant,
                         needs: needs.into_iter().collect(),
+                        traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
                     })
                 });
             }
@@ -271,6 +285,7 @@ impl Fleet {
                 self.timers.remove(id);
                 if let Some(entry) = self.rollouts.get(id) {
                     self.counted.rollout(entry.rollout.kind, state);
+                    traced::span(&entry.rollout).into_iter().for_each(|span| self.spans.tell(span));
                 }
                 self.conclude(id, false);
             }

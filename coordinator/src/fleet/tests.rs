@@ -152,7 +152,7 @@ impl World {
     /// Starts a rollout and plays all hosts until it has ended; they fail where `broken`.
     async fn roll(&mut self, order: &OrderText, id: &str, broken: bool) -> State {
         let id = RolloutId::new(id).unwrap();
-        self.fleet.start("operator/ana", order, "", "", id.clone()).unwrap();
+        self.fleet.start("operator/ana", order, "", "", id.clone(), None).unwrap();
         for _ in 0..200 {
             self.settle().await;
             let rollout = &self.fleet.rollouts[&id].rollout;
@@ -360,7 +360,7 @@ async fn watchers_end_with_their_rollout_and_the_newest_one_stays() {
     let mut world = World::new(1).await;
     world.push("1");
     let id: RolloutId = "r-1".parse().unwrap();
-    world.fleet.start("operator/ana", &World::order("1", false), "", "", id.clone()).unwrap();
+    world.fleet.start("operator/ana", &World::order("1", false), "", "", id.clone(), None).unwrap();
     let mut seen = world.fleet.watch_rollout("r-1").unwrap();
     world
         .fleet

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 use windlass_proto::id::RolloutId;
 use windlass_proto::rpc::rollout_service_server::RolloutService;
 use windlass_proto::rpc::{self, ErrorKind};
+use windlass_proto::trace::TraceParent;
 use windlass_rollout::{Event, WayBack};
 
 use super::audit::act;
@@ -28,6 +29,11 @@ fn order(request: &rpc::OrderRequest) -> OrderText {
         expect_revision: request.expect_revision,
         hosts: request.hosts.clone(),
     }
+}
+
+/// The trace that the caller follows. One that is not as it should be is none, as its standard wants it.
+fn trace<T>(request: &Request<T>) -> Option<TraceParent> {
+    request.metadata().get(TraceParent::HEADER)?.to_str().ok()?.parse().ok()
 }
 
 fn about(request: &rpc::RolloutRequest) -> String {
@@ -78,6 +84,7 @@ impl RolloutService for Rollouts {
     }
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let trace = trace(&request);
         let (act, request) = act(request, |request| format!("app {}", request.app))?;
         let id = fresh_id()?;
         let started = self.0.driver.act(act, move |fleet, who| {
@@ -87,7 +94,7 @@ impl RolloutService for Rollouts {
                 ));
             }
             let order = order(&request);
-            fleet.start(who, &order, &request.reason, &request.idempotency_key, id).map(show::rollout)
+            fleet.start(who, &order, &request.reason, &request.idempotency_key, id, trace).map(show::rollout)
         });
         Ok(Response::new(started.await?))
     }
@@ -164,12 +171,13 @@ impl RolloutService for Rollouts {
     }
 
     async fn retry(&self, request: Request<rpc::RolloutRequest>) -> Result<Response<rpc::Rollout>, Status> {
+        let trace = trace(&request);
         let (act, rpc::RolloutRequest { id, reason }) = act(request, about)?;
         let fresh = fresh_id()?;
         let retried = self
             .0
             .driver
-            .act(act, move |fleet, who| fleet.retry(who, &id, &reason, fresh).map(show::rollout));
+            .act(act, move |fleet, who| fleet.retry(who, &id, &reason, fresh, trace).map(show::rollout));
         Ok(Response::new(retried.await?))
     }
 }

@@ -176,6 +176,7 @@ pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
         failure: view.failure,
         version: view.version,
         availability: availability(rollout),
+        trace: rollout.trace.map(|trace| format!("{:032x}", trace.trace())).unwrap_or_default(),
     }
 }
 

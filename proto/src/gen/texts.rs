@@ -284,6 +284,7 @@ impl Texts for crate::rpc::Rollout {
         visit(&mut self.kind, Layout::Line);
         visit(&mut self.failure, Layout::Line);
         self.availability.iter_mut().for_each(|part| part.texts(visit));
+        visit(&mut self.trace, Layout::Line);
     }
 }
 

@@ -609,6 +609,9 @@ pub struct Assign {
     /// Features that the release needs; a host that lacks one refuses.
     #[prost(string, repeated, tag = "9")]
     pub needs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The rollout's span in the trace that it belongs to, as W3C Trace Context writes it; empty: in none.
+    #[prost(string, tag = "60")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 /// Leave to take the host out of service, for so long.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2402,6 +2405,9 @@ pub struct Rollout {
     /// What users saw; absent where the spec has no rollout.availability.
     #[prost(message, optional, tag = "30")]
     pub availability: ::core::option::Option<Availability>,
+    /// The trace that it belongs to, 32 hexadecimal digits; empty: none.
+    #[prost(string, tag = "60")]
+    pub trace: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Availability {

@@ -86,8 +86,11 @@ impl Order {
             boots.into_iter().map(|boot| boot.join().unwrap()).collect()
         });
         measured(&format!("boot of {} hosts", all.len()), begun.elapsed());
-        let operator =
-            Operator { config: dir.path().join("config.toml"), cli: packages::cli(&dir.path().join("cli")) };
+        let operator = Operator {
+            config: dir.path().join("config.toml"),
+            cli: packages::cli(&dir.path().join("cli")),
+            env: Vec::new(),
+        };
         Some(Fleet {
             operator,
             allow_root: self.allow_root,

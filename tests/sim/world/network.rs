@@ -113,7 +113,16 @@ impl World {
                 let rollout =
                     self.coordinator.rollouts.iter().find(|r| op.as_str().starts_with(&format!("{}-", r.id)));
                 let rollout = rollout.unwrap().id.clone();
-                HostEvent::Assign(Assign { op, rollout, epoch, to: release, order, rollback, grant: None })
+                HostEvent::Assign(Assign {
+                    op,
+                    rollout,
+                    epoch,
+                    to: release,
+                    order,
+                    rollback,
+                    grant: None,
+                    trace: None,
+                })
             }
             Told::Order(Effect::Permit { op, ttl, .. }, epoch) => {
                 HostEvent::Permit { op, epoch, expires: boot.after(ttl) }

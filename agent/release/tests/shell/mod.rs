@@ -47,6 +47,7 @@ pub fn assign(n: u32, to: u8) -> Assign {
         order: order(),
         rollback: false,
         grant: None,
+        trace: None,
     }
 }
 

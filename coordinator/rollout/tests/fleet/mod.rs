@@ -91,8 +91,13 @@ pub(crate) fn order(spec: RolloutSpec) -> Order {
 }
 
 pub(crate) fn rollout_of(plan: &Plan, now: Timestamp) -> Rollout {
-    let start =
-        Start { id: RolloutId::new("r-1").unwrap(), by: "ana".into(), reason: String::new(), epoch: 1 };
+    let start = Start {
+        id: RolloutId::new("r-1").unwrap(),
+        by: "ana".into(),
+        reason: String::new(),
+        epoch: 1,
+        trace: None,
+    };
     Rollout::new(plan, start, now)
 }
 

@@ -32,7 +32,7 @@ async fn a_status_writes_the_rows_that_it_changes() {
     }
     assert_eq!(written(&mut world).await, [""; 0], "heartbeats change nothing");
 
-    world.fleet.start("operator/ana", &World::order("1", false), "", "", id.clone()).unwrap();
+    world.fleet.start("operator/ana", &World::order("1", false), "", "", id.clone(), None).unwrap();
     world.settle().await;
     let say = |world: &mut World, phase| {
         let rollout = &world.fleet.rollouts[&id].rollout;
