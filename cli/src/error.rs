@@ -157,6 +157,7 @@ const fn exit_of(kind: ErrorKind) -> Exit {
         | ErrorKind::Poisoned
         | ErrorKind::WrongState
         | ErrorKind::GrantNeeded
+        | ErrorKind::HostsElsewhere
         | ErrorKind::Exists => Exit::Conflict,
         ErrorKind::NotFound
         | ErrorKind::PlanRefused

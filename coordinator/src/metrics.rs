@@ -103,7 +103,7 @@ impl Moment {
         for host in fleet.hosts() {
             *moment.hosts.entry(host.state(fleet.now, None).word()).or_default() += 1;
         }
-        for rollout in fleet.rollouts(None, true, usize::MAX) {
+        for rollout in fleet.rollouts(None, None, true, usize::MAX) {
             *moment.rollouts.entry(rollout.state.word()).or_default() += 1;
             for condition in &rollout.conditions {
                 *moment.waiting.entry(condition.word()).or_default() += 1;

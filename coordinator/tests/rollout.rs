@@ -45,8 +45,12 @@ async fn a_release_is_rolled_out_fails_and_goes_back() {
 
     let failed = third.hosts.iter().find(|host| host.outcome() == Outcome::Reverted).unwrap();
     for subject in [&third.id, &failed.host] {
-        let why =
-            operator.fleet.why(rpc::WhyRequest { subject: subject.clone() }).await.unwrap().into_inner();
+        let why = operator
+            .fleet
+            .why(rpc::WhyRequest { subject: subject.clone(), ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((why.rollout.as_str(), why.fault()), (third.id.as_str(), rpc::Fault::App));
         assert!(why.cause.contains("readiness failed"), "{why:?}");
         assert_eq!(why.evidence[0].text, "panic: bad configuration");
@@ -72,8 +76,12 @@ async fn a_release_is_rolled_out_fails_and_goes_back() {
     let none = operator.rollouts.start(order).await.unwrap_err();
     assert!(none.message().contains("the only stable release is 1.0"), "{none}");
 
-    let versions =
-        operator.fleet.versions(rpc::VersionsRequest { app: "shop".into() }).await.unwrap().into_inner();
+    let versions = operator
+        .fleet
+        .versions(rpc::VersionsRequest { app: "shop".into(), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(versions.rows.len(), 5);
     let events = rpc::EventsRequest { rollout: first.id.clone(), ..Default::default() };
     let mut events = operator.fleet.events(events).await.unwrap().into_inner();
@@ -200,7 +208,11 @@ async fn unknown_names_are_named_with_near_ones() {
     let digest = operator.push("shop", "1.0", b"one").await;
     let asked = [
         operator.fleet.get_host(rpc::HostRequest { host: "hots-1".into(), ..Default::default() }).await.err(),
-        operator.fleet.versions(rpc::VersionsRequest { app: "shpo".into() }).await.err(),
+        operator
+            .fleet
+            .versions(rpc::VersionsRequest { app: "shpo".into(), ..Default::default() })
+            .await
+            .err(),
         operator.start("shop", "1.00", &spec(1)).await.err(),
         operator.start("shpo", "1.0", &spec(1)).await.err(),
         operator.rollout("r-00000000").await.err(),
@@ -298,8 +310,12 @@ async fn an_order_that_a_host_refuses_is_its_failure_at_once_and_why_says_it() {
     let host = rollout.hosts.iter().find(|host| host.host == agents[1].name).unwrap();
     assert_eq!((host.outcome(), host.fault()), (Outcome::Failed, rpc::Fault::Agent));
     for subject in [&rollout.id, &agents[1].name] {
-        let why =
-            operator.fleet.why(rpc::WhyRequest { subject: subject.clone() }).await.unwrap().into_inner();
+        let why = operator
+            .fleet
+            .why(rpc::WhyRequest { subject: subject.clone(), ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((why.fault(), why.cause.as_str()), (rpc::Fault::Agent, &*format!("refused: {reason}")));
     }
 }

@@ -75,6 +75,7 @@ pub const KINDS: &[Kind] = &[
     kind("host.labelled", &[Has("host")], "an operator changed the host's labels"),
     kind("host.led", &[Has("host")], "the host obeys this coordinator again"),
     kind("host.lost", PART, "the host was not heard of in time and counts as failed"),
+    kind("host.moved", PART, "the host was taken from another environment of the app"),
     kind("host.overdue", PART, "the host was not healthy by its deadline"),
     kind("host.permitted", PART, "the host may leave service"),
     kind("host.quarantined", PART, "neither the new release nor the former one comes up on the host"),

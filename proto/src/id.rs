@@ -123,9 +123,38 @@ text_id!(
     CoordinatorId, "coordinator id", is_name, NAME_RULE
 );
 text_id!(
+    /// Name of an environment of an app: staging, production.
+    Environment, "environment name", is_name, NAME_RULE
+);
+text_id!(
     /// Version of a release as its authors call it.
     ReleaseVersion, "version", is_version, VERSION_RULE
 );
+
+impl Environment {
+    const DEFAULT: &str = "default";
+
+    /// Whether it is the one of apps whose spec names none.
+    pub fn is_default(&self) -> bool {
+        self.0 == Self::DEFAULT
+    }
+
+    /// What it makes of an app, in words: `shop in staging`; the default one goes without saying.
+    pub fn of(&self, app: &AppName) -> String {
+        if self.is_default() { app.to_string() } else { format!("{app} in {self}") }
+    }
+
+    /// The app and the flag that names this environment in a command: `shop --env staging`.
+    pub fn flagged(&self, app: &AppName) -> String {
+        if self.is_default() { app.to_string() } else { format!("{app} --env {self}") }
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +168,21 @@ mod tests {
         for bad in ["", "-a", ".a", "A", "a/b", "a b", "..", "é", &"x".repeat(64)] {
             assert!(AppName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_default_environment_goes_without_saying() {
+        let shop = AppName::new("shop").unwrap();
+        let staging = Environment::new("staging").unwrap();
+        assert_eq!(Environment::new("default").unwrap(), Environment::default());
+        assert_eq!(
+            (Environment::default().of(&shop), Environment::default().flagged(&shop)),
+            ("shop".into(), "shop".into())
+        );
+        assert_eq!(
+            (staging.of(&shop), staging.flagged(&shop)),
+            ("shop in staging".into(), "shop --env staging".into())
+        );
     }
 
     #[test]

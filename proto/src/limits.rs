@@ -87,3 +87,6 @@ pub const STREAM_WINDOW: u32 = 8 << 20;
 pub const CONNECTION_WINDOW: u32 = 16 << 20;
 /// See [`STREAM_WINDOW`].
 pub const FRAME_BYTES: u32 = 256 * 1024;
+
+/// Environments of one app.
+pub const ENVIRONMENTS: usize = 32;

@@ -37,6 +37,11 @@ impl Span {
         std::time::Duration::from_millis(self.0)
     }
 
+    /// The same without its milliseconds.
+    pub const fn whole_secs(self) -> Self {
+        Self::secs(self.0 / 1000)
+    }
+
     /// Whole seconds, rounded up.
     pub const fn ceil_secs(self) -> u64 {
         self.0.div_ceil(1000)

@@ -72,6 +72,7 @@ impl Coordinator {
                 name: name.clone(),
                 labels: labels(at as u64),
                 state,
+                environment: None,
                 current: status.and_then(|status| status.current.clone()),
                 confirmed: status.and_then(|status| status.confirmed.clone()),
                 leaving: None,
@@ -89,6 +90,8 @@ impl Coordinator {
         let to = release(n);
         let order = Order {
             app: app(),
+            environment: Default::default(),
+            take_from: None,
             kind,
             rollback: kind == Kind::Rollback,
             from: Some(release(1)),

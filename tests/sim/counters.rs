@@ -56,6 +56,7 @@ fn plan(host: &State, state: HostState, kind: Kind, rollback: bool, offered: &[P
         name: "host-1".parse().unwrap(),
         labels: labels(0),
         state,
+        environment: None,
         current: host.current.clone(),
         confirmed: host.confirmed.clone(),
         leaving: None,
@@ -75,6 +76,8 @@ fn plan(host: &State, state: HostState, kind: Kind, rollback: bool, offered: &[P
     .unwrap();
     let order = Order {
         app: app(),
+        environment: Default::default(),
+        take_from: None,
         kind,
         rollback,
         from: None,
@@ -191,6 +194,7 @@ fn picture_of(plan: &Plan) -> FleetHost {
         name: plan.batches[0][0].clone(),
         labels: labels(0),
         state: HostState::Ready,
+        environment: None,
         current: None,
         confirmed: None,
         leaving: None,

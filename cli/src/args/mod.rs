@@ -170,6 +170,9 @@ pub struct Init {
 pub struct Status {
     /// Only this app
     pub app: Option<String>,
+    /// Only this environment
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
 }
 
 /// `windlass versions`
@@ -177,6 +180,9 @@ pub struct Status {
 pub struct Versions {
     /// Only this app
     pub app: Option<String>,
+    /// Only this environment
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
 }
 
 /// `windlass why`
@@ -185,6 +191,9 @@ pub struct Why {
     /// A host's name or a rollout's id
     #[arg(value_name = "HOST|ROLLOUT")]
     pub subject: String,
+    /// Only failures in this environment
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
 }
 
 /// `windlass logs`
@@ -192,6 +201,9 @@ pub struct Why {
 pub struct Logs {
     /// The app
     pub app: String,
+    /// Only hosts of this environment
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
     /// Only this host; may be given again
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,

@@ -11,7 +11,7 @@ pub struct SpecFile {
     /// The spec
     #[arg(short, long, value_name = "FILE", default_value = "windlass.yaml")]
     pub file: PathBuf,
-    /// Apply this environment of the spec
+    /// The environment of the spec; where it has several, one has to be named
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
     /// Override a rollout field, as in --set strategy.max_parallel=2
@@ -34,6 +34,9 @@ pub struct Order {
     /// Sign with this author key (default: the context's)
     #[arg(long, value_name = "NAME")]
     pub key: Vec<String>,
+    /// Take targeted hosts that belong to this environment of the app from there, for good
+    #[arg(long, value_name = "ENV")]
+    pub take_from: Option<String>,
     /// Only on this one of the targeted hosts; may be given more than once
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
@@ -89,6 +92,9 @@ pub struct Follow {
 pub struct Rollback {
     /// The app
     pub app: String,
+    /// The environment; where the app has several, one has to be named
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
     /// The release to go back to; has to be named after a rollout that failed or went back
     #[arg(long, value_name = "VERSION|DIGEST")]
     pub to: Option<String>,

@@ -13,6 +13,9 @@ pub enum Rollout {
         /// Only this app's
         #[arg(long, value_name = "APP")]
         app: Option<String>,
+        /// Only this environment's
+        #[arg(long, value_name = "NAME")]
+        env: Option<String>,
         /// Only those that have not ended
         #[arg(long)]
         open: bool,
@@ -65,6 +68,9 @@ pub enum Rollout {
     History {
         /// The app
         app: String,
+        /// Only this environment's
+        #[arg(long, value_name = "NAME")]
+        env: Option<String>,
         /// At most so many
         #[arg(long, value_name = "N", default_value = "20")]
         limit: u32,

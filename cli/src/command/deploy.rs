@@ -171,15 +171,15 @@ fn agree(invocation: &Invocation, planned: &Plan, rollback: bool, yes: bool) -> 
     let planned = &planned.clone().for_eyes();
     plan::say(out, planned);
     let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
+    let app = text::app(&planned.app, &planned.environment);
     let question = if rollback {
-        format!("Roll {} back to {version} on {hosts} hosts now?", planned.app)
+        format!("Roll {app} back to {version} on {hosts} hosts now?")
     } else if wide {
         format!(
-            "This puts up to {largest} of {all} hosts out of service at once. Deploy {} {version} now?",
-            planned.app
+            "This puts up to {largest} of {all} hosts out of service at once. Deploy {app} {version} now?"
         )
     } else {
-        format!("Deploy {} {version} on {} now?", planned.app, text::count(hosts, "host"))
+        format!("Deploy {app} {version} on {} now?", text::count(hosts, "host"))
     };
     if out.ask(&question) {
         Ok(())

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use windlass_proto::rpc::{HostLog, LogsRequest};
 use windlass_proto::shown::line;
 
+use super::environment;
 use crate::args::Logs;
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
@@ -15,7 +16,8 @@ pub async fn run(invocation: &Invocation, args: Logs) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
     let subject = format!("cannot read the logs of {}", args.app);
-    let request = LogsRequest { app: args.app.clone(), hosts: args.host, lines: args.lines };
+    let environment = environment::showing(&client, &args.app, args.env.as_deref()).await?;
+    let request = LogsRequest { app: args.app.clone(), environment, hosts: args.host, lines: args.lines };
     let mut stream = client.open(&subject, client.fleet.clone().logs(request)).await?;
     let mut heard = Vec::new();
     while let Some(log) =

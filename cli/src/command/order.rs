@@ -7,8 +7,8 @@ use windlass_proto::id::ReleaseVersion;
 use windlass_proto::limits::PROPOSAL_BYTES;
 use windlass_proto::rpc::{BundleInfo, GetBundleRequest, OrderRequest, Proposal, ReleaseRef};
 
-use super::{bundle, counter};
-use crate::args::Order;
+use super::{bundle, counter, environment};
+use crate::args::{Order, SpecFile};
 use crate::build;
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
@@ -113,7 +113,8 @@ pub async fn propose(invocation: &Invocation, args: &Order) -> Result<(Client, O
 fn read(invocation: &Invocation, args: &Order) -> Result<(Source, Spec)> {
     let source = Source::of(args)?;
     let scope = if matches!(source, Source::Spec(_)) { Scope::Used } else { Scope::WithoutFiles };
-    let spec = spec::read(&args.spec, scope)?;
+    let env = environment::of_spec(invocation, &args.spec)?;
+    let spec = spec::read(&SpecFile { env, ..args.spec.clone() }, scope)?;
     for warning in &spec.warnings {
         invocation.out.warn(warning);
     }
@@ -138,6 +139,8 @@ fn request(args: &Order, spec: &Spec) -> Result<OrderRequest> {
         .map_err(|error| ExpectedError::failed("cannot encode the rollout").because(error))?;
     Ok(OrderRequest {
         app: spec.app.to_string(),
+        environment: spec.environment.to_string(),
+        take_from: args.take_from.clone().unwrap_or_default(),
         spec_json,
         expect_revision: args.expect_revision.unwrap_or(0),
         reason: args.reason.clone(),

@@ -31,7 +31,7 @@ pub async fn run(invocation: &Invocation, args: args::Plan) -> Result {
         out.talk("Nothing was changed. To deploy exactly this:");
         out.talk(&format!(
             "  windlass deploy {what}{} --expect-revision {}",
-            flags(&args.order),
+            flags(&args.order, &plan.environment),
             plan.revision
         ));
     }
@@ -42,14 +42,15 @@ pub async fn run(invocation: &Invocation, args: args::Plan) -> Result {
 }
 
 /// The flags that made this plan what it is.
-fn flags(order: &args::Order) -> String {
+fn flags(order: &args::Order, environment: &str) -> String {
     let mut flags = String::new();
     let file = order.spec.file.display().to_string();
     if file != "windlass.yaml" {
         flags.push_str(&format!(" -f {file}"));
     }
-    if let Some(env) = &order.spec.env {
-        flags.push_str(&format!(" --env {env}"));
+    flags.push_str(&text::env_flag(environment));
+    if let Some(from) = &order.take_from {
+        flags.push_str(&format!(" --take-from {from}"));
     }
     for set in &order.spec.set {
         flags.push_str(&format!(" --set '{set}'"));
@@ -75,9 +76,9 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    let conflict = errors
-        .iter()
-        .any(|c| matches!(c.id.as_str(), "busy" | "poisoned" | "revision" | "undecided" | "grant"));
+    let conflict = errors.iter().any(|c| {
+        matches!(c.id.as_str(), "busy" | "poisoned" | "revision" | "undecided" | "grant" | "environment")
+    });
     let exit = if conflict { Exit::Conflict } else { Exit::Failed };
     let version = plan.to.as_ref().map_or(String::new(), |to| format!(" {}", to.version));
     let what = format!("cannot {doing} {}{version}", plan.app);
@@ -99,7 +100,8 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
         }
         "undecided" => {
             plan.candidates.iter().filter_map(|one| one.release.as_ref()).fold(error, |error, to| {
-                error.hint(format!("windlass rollback {} --to {}", plan.app, to.version))
+                let env = text::env_flag(&plan.environment);
+                error.hint(format!("windlass rollback {}{env} --to {}", plan.app, to.version))
             })
         }
         _ => error,
@@ -110,11 +112,10 @@ fn refuse(plan: &Plan, doing: &str) -> Result<()> {
 pub fn render(plan: &Plan) -> String {
     let hosts: usize = plan.batches.iter().map(|batch| batch.hosts.len()).sum();
     let to = plan.to.clone().unwrap_or_default();
+    let app = style::paint(style::BOLD, &text::app(&plan.app, &plan.environment));
     let mut page = match &plan.from {
-        Some(from) => {
-            format!("{}   {} -> {}", style::paint(style::BOLD, &plan.app), from.version, to.version)
-        }
-        None => format!("{}   {} (first deployment)", style::paint(style::BOLD, &plan.app), to.version),
+        Some(from) => format!("{app}   {} -> {}", from.version, to.version),
+        None => format!("{app}   {} (first deployment)", to.version),
     };
     page.push_str(&format!("   revision {}, {} to change\n", plan.revision, text::count(hosts, "host")));
     let former = plan.from.as_ref().map_or("nothing", |from| text::short_digest(&from.digest));
@@ -175,6 +176,7 @@ mod tests {
             message: message.into(),
         };
         Plan {
+            environment: "default".into(),
             app: "web".into(),
             from: release("1.8.3", "b3:9f31c2aa"),
             to: release("1.9.0", "b3:07ad4eaa"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use windlass_proto::rpc::{ListRolloutsRequest, Rollout as Wire, RolloutRequest};
 use windlass_proto::shown::Texts as _;
 
-use super::deploy;
+use super::{deploy, environment};
 use crate::args::{Follow, Rollout, RolloutAct};
 use crate::client::Client;
 use crate::error::{ExpectedError, Result};
@@ -18,7 +18,12 @@ use crate::watch::{self, Aim, seen, summary};
 /// Runs the verb.
 pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
     match verb {
-        Rollout::List { app, open, limit } => list(invocation, app.unwrap_or_default(), open, limit).await,
+        Rollout::List { app, env, open, limit } => {
+            let client = invocation.connect().await?;
+            let app = app.unwrap_or_default();
+            let environment = environment::showing(&client, &app, env.as_deref()).await?;
+            list(invocation, &client, ListRolloutsRequest { app, environment, open_only: open, limit }).await
+        }
         Rollout::Show { id } => show(invocation, id).await,
         Rollout::Watch { id, timeout } => {
             let client = invocation.connect().await?;
@@ -47,7 +52,12 @@ pub async fn run(invocation: &Invocation, verb: Rollout) -> Result {
             watch::follow(invocation, &client, &id, Some(aborting), Aim::Abort, timeout).await
         }
         Rollout::Retry { act, follow } => retry(invocation, act, &follow).await,
-        Rollout::History { app, limit } => history(invocation, app, limit).await,
+        Rollout::History { app, env, limit } => {
+            let client = invocation.connect().await?;
+            let environment = environment::showing(&client, &app, env.as_deref()).await?;
+            history(invocation, &client, ListRolloutsRequest { app, environment, open_only: false, limit })
+                .await
+        }
     }
 }
 
@@ -56,13 +66,13 @@ async fn get(client: &Client, id: &str, doing: &str) -> Result<Wire> {
     client.ask(&format!("cannot {doing} rollout {id}"), client.rollouts.clone().get(request)).await
 }
 
-async fn fetch(client: &Client, app: String, open_only: bool, limit: u32) -> Result<Vec<Wire>> {
-    let request = ListRolloutsRequest { app, open_only, limit };
+async fn fetch(client: &Client, request: ListRolloutsRequest) -> Result<Vec<Wire>> {
     Ok(client.ask("cannot list rollouts", client.rollouts.clone().list(request)).await?.rollouts)
 }
 
 async fn the_open_one(client: &Client) -> Result<String> {
-    let open = fetch(client, String::new(), true, 20).await?;
+    let request = ListRolloutsRequest { open_only: true, limit: 20, ..Default::default() };
+    let open = fetch(client, request).await?;
     match open.as_slice() {
         [one] => Ok(one.id.clone()),
         [] => Err(ExpectedError::failed("no rollout is under way").hint("windlass rollout list")),
@@ -80,10 +90,10 @@ async fn the_open_one(client: &Client) -> Result<String> {
     }
 }
 
-async fn list(invocation: &Invocation, app: String, open: bool, limit: u32) -> Result {
+async fn list(invocation: &Invocation, client: &Client, request: ListRolloutsRequest) -> Result {
     let out = &invocation.out;
-    let client = invocation.connect().await?;
-    let rollouts = fetch(&client, app, open, limit).await?;
+    let open = request.open_only;
+    let rollouts = fetch(client, request).await?;
     match out.format {
         Format::Name => rollouts.iter().try_for_each(|r| out.line(&r.id))?,
         format if format.is_structured() => {
@@ -98,11 +108,20 @@ async fn list(invocation: &Invocation, app: String, open: bool, limit: u32) -> R
             if wide {
                 header.extend(["BY", "REASON"]);
             }
-            let rows: Vec<Vec<String>> = rollouts.iter().map(|r| row(r, wide)).collect();
+            let mut rows: Vec<Vec<String>> = rollouts.iter().map(|r| row(r, wide)).collect();
+            tell_apart(&rollouts, &mut header, &mut rows, 2);
             out.data(&table::render(&header, &rows))?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Puts a column in where rollouts are of more than one environment.
+fn tell_apart(rollouts: &[Wire], header: &mut Vec<&str>, rows: &mut [Vec<String>], at: usize) {
+    if environment::several(rollouts.iter().map(|r| r.environment.as_str())) {
+        header.insert(at, "ENV");
+        rows.iter_mut().zip(rollouts).for_each(|(row, r)| row.insert(at, r.environment.clone()));
+    }
 }
 
 fn row(r: &Wire, wide: bool) -> Vec<String> {
@@ -257,10 +276,10 @@ async fn retry(invocation: &Invocation, act: RolloutAct, follow: &Follow) -> Res
     deploy::started(invocation, &client, rollout, follow).await
 }
 
-async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
+async fn history(invocation: &Invocation, client: &Client, request: ListRolloutsRequest) -> Result {
     let out = &invocation.out;
-    let client = invocation.connect().await?;
-    let rollouts = fetch(&client, app.clone(), false, limit).await?;
+    let app = request.app.clone();
+    let rollouts = fetch(client, request).await?;
     match out.format {
         Format::Name => rollouts.iter().try_for_each(|r| out.line(&r.id))?,
         format if format.is_structured() => {
@@ -268,7 +287,7 @@ async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
         }
         _ if rollouts.is_empty() => out.talk(&format!("{app} has no rollouts")),
         _ => {
-            let rows: Vec<Vec<String>> = rollouts
+            let mut rows: Vec<Vec<String>> = rollouts
                 .iter()
                 .map(|r| {
                     let to = r.to.clone().unwrap_or_default();
@@ -288,7 +307,9 @@ async fn history(invocation: &Invocation, app: String, limit: u32) -> Result {
                     ]
                 })
                 .collect();
-            let header = ["REV", "VERSION", "BUNDLE", "BY", "WHEN", "STATE", "HOSTS", "ROLLOUT", "WHY"];
+            let mut header =
+                vec!["REV", "VERSION", "BUNDLE", "BY", "WHEN", "STATE", "HOSTS", "ROLLOUT", "WHY"];
+            tell_apart(&rollouts, &mut header, &mut rows, 0);
             out.data(&table::render(&header, &rows))?;
         }
     }

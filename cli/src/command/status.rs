@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use windlass_proto::rpc::{AppStatus, Host, InfoRequest, ListHostsRequest, ListRolloutsRequest, Rollout};
 
+use super::environment;
 use crate::args::Status;
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
@@ -18,32 +19,40 @@ pub async fn run(invocation: &Invocation, args: Status) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
     let subject = "cannot read the fleet's status";
+    let environment =
+        environment::showing(&client, args.app.as_deref().unwrap_or_default(), args.env.as_deref()).await?;
     let info = client.ask(subject, client.fleet.clone().info(InfoRequest {})).await?;
     let request = ListHostsRequest { selector: String::new() };
     let hosts = client.ask(subject, client.fleet.clone().list_hosts(request)).await?.hosts;
     let list = |open_only| {
-        let request = ListRolloutsRequest { app: String::new(), open_only, limit: 0 };
+        let request = ListRolloutsRequest { open_only, ..Default::default() };
         async { client.ask(subject, client.rollouts.clone().list(request)).await.map(|list| list.rollouts) }
     };
     let mut rollouts = list(true).await?;
     rollouts.extend(list(false).await?);
     let mut apps = summarise(&hosts, &rollouts);
     if let Some(app) = &args.app {
-        if !apps.contains_key(app.as_str()) {
-            let meant =
-                near(app, apps.keys().copied()).map(|m| format!(", did you mean {m:?}?")).unwrap_or_default();
+        if !apps.keys().any(|(name, _)| name == app) {
+            let meant = near(app, apps.keys().map(|(name, _)| *name))
+                .map(|m| format!(", did you mean {m:?}?"))
+                .unwrap_or_default();
             return Err(
                 ExpectedError::failed(format!("no host has an app {app:?}{meant}")).hint("windlass status")
             );
         }
-        apps.retain(|name, _| *name == app);
+        apps.retain(|(name, _), _| name == app);
+    }
+    if !environment.is_empty() {
+        apps.retain(|(_, of), _| *of == environment);
     }
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for host in &hosts {
         *states.entry(host.state.as_str()).or_default() += 1;
     }
     if out.format == Format::Name {
-        apps.keys().try_for_each(|name| out.line(name))?;
+        let mut names: Vec<&str> = apps.keys().map(|(name, _)| *name).collect();
+        names.dedup();
+        names.into_iter().try_for_each(|name| out.line(name))?;
         return Ok(Exit::Done);
     }
     if out.format.is_structured() {
@@ -63,8 +72,14 @@ pub async fn run(invocation: &Invocation, args: Status) -> Result {
     if apps.is_empty() {
         out.talk("no app runs yet; windlass deploy");
     } else {
-        let rows: Vec<Vec<String>> = apps.values().map(App::row).collect();
-        out.data(&table::render(&["APP", "RELEASE", "HOSTS", "HEALTH", "ROLLOUT"], &rows))?;
+        let mut rows: Vec<Vec<String>> = apps.values().map(App::row).collect();
+        let mut header = vec!["APP", "RELEASE", "HOSTS", "HEALTH", "ROLLOUT"];
+        if environment::several(apps.keys().map(|(_, of)| *of)) {
+            header.insert(1, "ENV");
+            let of = apps.keys().map(|(_, of)| if of.is_empty() { "-" } else { *of });
+            rows.iter_mut().zip(of).for_each(|(row, of)| row.insert(1, of.to_owned()));
+        }
+        out.data(&table::render(&header, &rows))?;
         out.line("")?;
     }
     let counts: Vec<String> = states.iter().map(|(state, n)| format!("{n} {}", style::word(state))).collect();
@@ -87,8 +102,12 @@ pub async fn run(invocation: &Invocation, args: Status) -> Result {
     Ok(Exit::Done)
 }
 
+/// An app and one of its environments; empty for hosts that belong to none.
+type Key<'a> = (&'a str, &'a str);
+
 struct App<'a> {
     name: &'a str,
+    environment: &'a str,
     /// Hosts by the version they run.
     versions: BTreeMap<&'a str, usize>,
     hosts: usize,
@@ -99,10 +118,11 @@ struct App<'a> {
     rollout: Option<&'a Rollout>,
 }
 
-fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str, App<'a>> {
-    let mut apps: BTreeMap<&str, App<'_>> = BTreeMap::new();
-    let new = |name| App {
+fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<Key<'a>, App<'a>> {
+    let mut apps: BTreeMap<Key<'_>, App<'_>> = BTreeMap::new();
+    let new = |(name, environment)| App {
         name,
+        environment,
         versions: BTreeMap::new(),
         hosts: 0,
         sick: Vec::new(),
@@ -111,7 +131,9 @@ fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str
     };
     for host in hosts {
         for status in &host.apps {
-            let app = apps.entry(&status.app).or_insert_with(|| new(&status.app));
+            let of = host.environments.get(&status.app).map_or("", String::as_str);
+            let key = (status.app.as_str(), of);
+            let app = apps.entry(key).or_insert_with(|| new(key));
             let Some(release) = kinds::running(status) else { continue };
             app.hosts += 1;
             *app.versions.entry(&release.version).or_default() += 1;
@@ -126,7 +148,8 @@ fn summarise<'a>(hosts: &'a [Host], rollouts: &'a [Rollout]) -> BTreeMap<&'a str
         }
     }
     for rollout in rollouts {
-        let app = apps.entry(&rollout.app).or_insert_with(|| new(&rollout.app));
+        let key = (rollout.app.as_str(), rollout.environment.as_str());
+        let app = apps.entry(key).or_insert_with(|| new(key));
         let known = app.rollout.map_or(0, |known| known.revision);
         if rollout.revision > known {
             app.rollout = Some(rollout);
@@ -214,6 +237,7 @@ impl App<'_> {
             self.back.iter().map(|(host, from)| json!({ "host": host, "from": from })).collect();
         json!({
             "app": self.name,
+            "environment": (!self.environment.is_empty()).then_some(self.environment),
             "versions": self.versions.iter().map(|(v, n)| ((*v).to_owned(), json!(n))).collect::<serde_json::Map<_, _>>(),
             "hosts": self.hosts,
             "sick": sick,

@@ -43,7 +43,8 @@ pub async fn make_way(
     let without = without_busy(planned);
     plan::say_checks(out, &without.clone().for_eyes(), "deploy")?;
     let subject = format!("cannot deploy {}", request.app);
-    let list = ListRolloutsRequest { app: request.app.clone(), open_only: true, limit: 0 };
+    let (app, environment) = (request.app.clone(), planned.environment.clone());
+    let list = ListRolloutsRequest { app, environment, open_only: true, limit: 0 };
     let open = client.ask(&subject, client.rollouts.clone().list(list)).await?.rollouts;
     let version = planned.to.as_ref().map_or("?", |to| to.version.as_str());
     if !yes && out.can_ask() {

@@ -2,6 +2,7 @@
 
 use windlass_proto::rpc::{VersionRow, VersionsRequest};
 
+use super::environment;
 use crate::args::Versions;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -13,10 +14,9 @@ pub async fn run(invocation: &Invocation, args: Versions) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
     let app = args.app.unwrap_or_default();
-    let rows = client
-        .ask("cannot read versions", client.fleet.clone().versions(VersionsRequest { app: app.clone() }))
-        .await?
-        .rows;
+    let environment = environment::showing(&client, &app, args.env.as_deref()).await?;
+    let request = VersionsRequest { app, environment };
+    let rows = client.ask("cannot read versions", client.fleet.clone().versions(request)).await?.rows;
     match out.format {
         Format::Name => {
             for row in &rows {
@@ -31,7 +31,11 @@ pub async fn run(invocation: &Invocation, args: Versions) -> Result {
             if wide {
                 header.extend(["EXE", "LINK"]);
             }
-            let lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, wide)).collect();
+            let mut lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, wide)).collect();
+            if environment::several(rows.iter().map(|row| row.environment.as_str())) {
+                header.insert(2, "ENV");
+                lines.iter_mut().zip(&rows).for_each(|(line, row)| line.insert(2, or_dash(&row.environment)));
+            }
             out.data(&table::render(&header, &lines))?;
             if rows.iter().any(|row| row.stale) {
                 out.warn("hosts marked stale are silent: theirs is what they said last");
@@ -39,6 +43,10 @@ pub async fn run(invocation: &Invocation, args: Versions) -> Result {
         }
     }
     Ok(Exit::Done)
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
 fn line(row: &VersionRow, wide: bool) -> Vec<String> {
@@ -51,7 +59,6 @@ fn line(row: &VersionRow, wide: bool) -> Vec<String> {
         (false, true) => style::word("ok"),
         (false, false) => style::paint(style::BAD, "no"),
     };
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let mut line = vec![
         row.host.clone(),
         status.app.clone(),

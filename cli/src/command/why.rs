@@ -2,6 +2,7 @@
 
 use windlass_proto::rpc::{Evidence, WhyRequest};
 
+use super::environment;
 use crate::args::Why;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -15,12 +16,10 @@ const LINES: usize = 20;
 pub async fn run(invocation: &Invocation, args: Why) -> Result {
     let out = &invocation.out;
     let client = invocation.connect().await?;
-    let why = client
-        .ask(
-            &format!("cannot explain {}", args.subject),
-            client.fleet.clone().why(WhyRequest { subject: args.subject.clone() }),
-        )
-        .await?;
+    let subject = format!("cannot explain {}", args.subject);
+    let environment = environment::showing(&client, "", args.env.as_deref()).await?;
+    let request = WhyRequest { subject: args.subject.clone(), environment };
+    let why = client.ask(&subject, client.fleet.clone().why(request)).await?;
     if out.format.is_structured() {
         out.object(&json::why(&why))?;
         return Ok(Exit::Done);

@@ -98,6 +98,7 @@ pub fn rollout(r: &rpc::Rollout) -> Value {
     json!({
         "id": r.id,
         "app": r.app,
+        "environment": r.environment,
         "revision": r.revision,
         "type": r.kind,
         "from": release(r.from.as_ref()),
@@ -142,6 +143,7 @@ pub fn plan(p: &rpc::Plan) -> Value {
         p.checks.iter().map(|c| json!({ "id": c.id, "level": c.level, "message": c.message })).collect();
     json!({
         "app": p.app,
+        "environment": p.environment,
         "from": release(p.from.as_ref()),
         "to": release(p.to.as_ref()),
         "revision": p.revision,
@@ -164,6 +166,7 @@ pub fn version_row(row: &rpc::VersionRow) -> Value {
     json!({
         "host": row.host,
         "app": status.app,
+        "environment": null_if_empty(&row.environment),
         "version": running.map(|r| r.version.as_str()),
         "digest": match (&running, attested.digest.as_str()) {
             (_, digest) if !digest.is_empty() => Value::from(digest),
@@ -225,6 +228,7 @@ pub fn host(h: &rpc::Host) -> Value {
         .map(|status| {
             json!({
                 "app": status.app,
+                "environment": h.environments.get(&status.app),
                 "version": running(status).map(|r| r.version.as_str()),
                 "digest": running(status).map(|r| r.digest.as_str()),
                 "phase": phase(status.phase),
@@ -390,7 +394,7 @@ mod tests {
         let value = wrap("Rollout", rollout(&wire));
         has(
             &value,
-            "apiVersion kind id app revision from to state conditions reason started_at ended_at batches hosts",
+            "apiVersion kind id app environment revision from to state conditions reason started_at ended_at batches hosts",
         );
         has(&value["from"], "version digest");
         has(&value["batches"][0], "index hosts state");
@@ -405,12 +409,15 @@ mod tests {
 
         let value =
             wrap("Plan", plan(&rpc::Plan { checks: vec![rpc::Check::default()], ..Default::default() }));
-        has(&value, "app from to revision batches checks estimate_seconds rollback_seconds bytes_to_send");
+        has(
+            &value,
+            "app environment from to revision batches checks estimate_seconds rollback_seconds bytes_to_send",
+        );
         has(&value["checks"][0], "id level message");
 
         let value =
             versions(&[rpc::VersionRow { status: Some(rpc::AppStatus::default()), ..Default::default() }]);
-        has(&value["rows"][0], "host app version digest outcome_phase attested since");
+        has(&value["rows"][0], "host app environment version digest outcome_phase attested since");
         has(&value["rows"][0]["attested"], "ok exe pid started_at link");
 
         let apps = vec![rpc::AppStatus::default()];

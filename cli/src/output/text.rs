@@ -10,6 +10,16 @@ pub fn rfc3339(ms: i64) -> Option<String> {
     Timestamp::from_millisecond(ms).ok().map(|at| format!("{at:.3}"))
 }
 
+/// An app and its environment: `web (staging)`. The default one goes without saying.
+pub fn app(name: &str, environment: &str) -> String {
+    if matches!(environment, "" | "default") { name.to_owned() } else { format!("{name} ({environment})") }
+}
+
+/// The flag that names an environment in a command, with a space before it.
+pub fn env_flag(environment: &str) -> String {
+    if matches!(environment, "" | "default") { String::new() } else { format!(" --env {environment}") }
+}
+
 /// `15:04:02Z`.
 pub fn clock(ms: i64) -> String {
     Timestamp::from_millisecond(ms)

@@ -13,7 +13,7 @@ pub mod shape;
 pub mod tree;
 pub mod unsupported;
 
-pub use read::{Scope, Spec, read};
+pub use read::{Scope, Spec, environments, read};
 pub use schema::schema;
 
 /// The known word closest to `word`, when it is close enough to be what was meant.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use windlass_proto::id::AppName;
+use windlass_proto::id::{AppName, Environment};
 use windlass_proto::spec::check::{self, Finding, Level};
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
@@ -28,6 +28,8 @@ pub struct Spec {
     pub warnings: Vec<String>,
     /// Names of the environments.
     pub environments: Vec<String>,
+    /// The one that was asked for, or the default one.
+    pub environment: Environment,
 }
 
 /// How much is to be checked.
@@ -41,15 +43,36 @@ pub enum Scope {
     Everything,
 }
 
+fn text_of(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let error = ExpectedError::usage(format!("cannot read {}", path.display())).because(error);
+        if missing { error.hint("windlass init    (writes a commented one)") } else { error }
+    })
+}
+
+/// The names of a file's environments, as it has them; none of a file that is not even YAML, which [`read`] says.
+pub fn environments(file: &Path) -> Result<Vec<String>> {
+    Ok(tree::parse(&text_of(file)?).map(|(tree, _)| names_of(&tree)).unwrap_or_default())
+}
+
+fn names_of(tree: &Tree) -> Vec<String> {
+    members_of(tree).map(|member| member.key.clone()).collect()
+}
+
+fn members_of(tree: &Tree) -> impl Iterator<Item = &Member> {
+    let members = match tree.get("environments").map(|member| &member.value.node) {
+        Some(Node::Map(members)) => members.as_slice(),
+        _ => &[],
+    };
+    members.iter()
+}
+
 /// Reads a file; the error lists all its problems.
 pub fn read(args: &SpecFile, scope: Scope) -> Result<Spec> {
     let path = &args.file;
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let error = ExpectedError::usage(format!("cannot read {file}")).because(error);
-        if missing { error.hint("windlass init    (writes a commented one)") } else { error }
-    })?;
+    let text = text_of(path)?;
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     match Reader::new(args, scope).read(&text, dir) {
         (Some(spec), problems) if problems.iter().all(|p| p.level == Level::Warn) => {
@@ -113,20 +136,27 @@ impl<'a> Reader<'a> {
 
     /// The file as it will be used: with the environment and the overrides laid upon it.
     fn effective(&mut self, tree: &Tree) -> Vec<Tree> {
-        let environments: Vec<&Member> = match tree.get("environments").map(|m| &m.value.node) {
-            Some(Node::Map(members)) => members.iter().collect(),
-            _ => Vec::new(),
-        };
+        let environments: Vec<&Member> = members_of(tree).collect();
+        for member in &environments {
+            if let Err(error) = Environment::new(&*member.key) {
+                let path = format!("environments.{}", member.key);
+                self.problems.push(Problem::error(member.at, &path, error.to_string()));
+            }
+        }
         let names: Vec<&str> = environments.iter().map(|m| m.key.as_str()).collect();
         let chosen: Vec<Option<&Member>> = match &self.args.env {
+            Some(name) if environments.is_empty() && *name == Environment::default().as_str() => vec![None],
             Some(name) => match environments.iter().find(|m| m.key == *name) {
                 Some(member) => vec![Some(*member)],
                 None => {
                     let at = tree.get("environments").map_or(tree.at, |m| m.at);
                     let message = match near(name, names.iter().copied()) {
-                        Some(meant) => format!("no environment {name:?}, did you mean {meant:?}?"),
                         None if names.is_empty() => format!("--env {name}: the file has no environments"),
-                        None => format!("no environment {name:?}; there are {}", names.join(", ")),
+                        meant => {
+                            let meant = meant.map(|meant| format!(", did you mean {meant:?}?"));
+                            let meant = meant.unwrap_or_default();
+                            format!("no environment {name:?}{meant}; there are: {}", names.join(", "))
+                        }
                     };
                     self.problems.push(Problem::error(at, "environments", message));
                     vec![None]
@@ -238,12 +268,12 @@ impl<'a> Reader<'a> {
             return None;
         }
         let release = release?.ok()?;
-        let environments = match tree.get("environments").map(|m| &m.value.node) {
-            Some(Node::Map(members)) => members.iter().map(|m| m.key.clone()).collect(),
-            _ => Vec::new(),
-        };
+        let environments = names_of(tree);
         let files = files::place(dir, &release.files);
-        Some(Spec { app, release, rollout: rollout?.ok()?, files, warnings: Vec::new(), environments })
+        let environment =
+            self.args.env.as_deref().map(Environment::new).transpose().ok()?.unwrap_or_default();
+        let rollout = rollout?.ok()?;
+        Some(Spec { app, release, rollout, files, warnings: Vec::new(), environments, environment })
     }
 }
 

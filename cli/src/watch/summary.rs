@@ -72,17 +72,13 @@ pub fn in_flight(host: &HostProgress) -> bool {
 /// `web 1.8.3 -> 1.9.0`.
 pub fn title(rollout: &Rollout) -> String {
     let to = rollout.to.as_ref().map_or("?", |r| r.version.as_str());
+    let app = text::app(&rollout.app, &rollout.environment);
     match &rollout.from {
-        Some(from) if from.version != to => format!("{} {} -> {to}", rollout.app, from.version),
+        Some(from) if from.version != to => format!("{app} {} -> {to}", from.version),
         Some(from) if rollout.to.as_ref().is_some_and(|to| to.digest != from.digest) => {
-            format!(
-                "{} {to} ({} -> {})",
-                rollout.app,
-                text::short_digest(&from.digest),
-                rollout_digest(rollout)
-            )
+            format!("{app} {to} ({} -> {})", text::short_digest(&from.digest), rollout_digest(rollout))
         }
-        _ => format!("{} {to}", rollout.app),
+        _ => format!("{app} {to}"),
     }
 }
 

@@ -55,6 +55,7 @@ impl Rollout {
         Self {
             id: start.id,
             app: order.app.clone(),
+            environment: order.environment.clone(),
             revision: order.revision,
             kind: order.kind,
             rollback: order.leads_back(),

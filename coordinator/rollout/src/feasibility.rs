@@ -14,6 +14,7 @@ use crate::ability::ability;
 use crate::batches::{count, divide};
 use crate::budget;
 use crate::check::{Checks, hosts_word, names};
+use crate::environment;
 use crate::grants;
 use crate::jump;
 use crate::plan::{Fleet, FleetHost, HostState, Order, Plan};
@@ -35,6 +36,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     conflicts(&order, fleet, &mut checks);
     let targets = select(&order, fleet, &mut checks);
     let mut hosts = Hosts::sort_out(&order, &targets, &mut checks);
+    let moving = environment::check(&order, &hosts.taking_part, &fleet.open, &mut checks);
     let domains = domains(&order, &hosts.taking_part, &mut checks);
     let former: BTreeMap<HostName, ReleaseRef> = hosts
         .taking_part
@@ -103,6 +105,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         domains,
         silent,
         former,
+        moving,
         last_host,
         wide,
         order,
@@ -117,22 +120,17 @@ fn bytes(n: u64) -> String {
 /// What others did or do: a busy app, a moved revision, a poisoned release.
 fn conflicts(order: &Order, fleet: &Fleet, checks: &mut Checks) {
     let app = &order.app;
-    for open in fleet.open.iter().filter(|open| open.app == *app) {
-        checks.error(
-            "busy",
-            format!(
-                "{app} is held by rollout {} ({}, started by {}); wait for it (`windlass rollout watch {}`) or abort it",
-                open.id, open.state, open.started_by, open.id
-            ),
-        );
-    }
+    environment::busy(order, &fleet.open, checks);
     if order.expect_revision != 0 && order.expect_revision != order.revision {
         checks.error(
             "revision",
             format!(
-                "the next revision of {app} is {}, not {} as expected: somebody else deployed; look at \
-                 `windlass rollout history {app}` and plan again",
-                order.revision, order.expect_revision
+                "the next revision of {} is {}, not {} as expected: somebody else deployed; look at \
+                 `windlass rollout history {}` and plan again",
+                order.environment.of(app),
+                order.revision,
+                order.expect_revision,
+                order.environment.flagged(app)
             ),
         );
     }

@@ -11,9 +11,9 @@
 //!                       Assign, Permit, Confirm, AbortOp to hosts; Event to the log; SetTimer; Ended
 //! ```
 //!
-//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), [`grants`] (which of them would refuse), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
+//! Before: [`plan`] (types), [`feasibility`] (all checks), `targets` (which hosts), `environment` (whose they are), [`grants`] (which of them would refuse), [`fetch`] (what they lack), [`batches`], [`budget`], [`timing`].
 //!
-//! Kept: [`state`]; across rollouts: [`releases`], [`way_back`]. What went wrong: [`cause`]; what users saw: [`availability`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
+//! Kept: [`state`]; across rollouts: [`releases`], [`failures`], [`way_back`]. What went wrong: [`cause`]; what users saw: [`availability`]. In: [`event`]. Out: [`effect`]. Shown: [`view`].
 //!
 //! One [`step()`] is: the event into the books (`hear`: what hosts say; `declined`: what they do not do; [`after`]: what they say of a release that they had confirmed; `step`: what operators say), then as far as the
 //! rollout can go (`clock`: deadlines; `progress`: forwards; `abort`: back; [`guard`]: may this host go now?), then
@@ -36,7 +36,9 @@ pub mod clock;
 pub mod create;
 mod declined;
 pub mod effect;
+mod environment;
 pub mod event;
+pub mod failures;
 pub mod feasibility;
 pub mod fetch;
 pub mod grants;
@@ -60,6 +62,7 @@ pub mod way_back;
 pub use create::{Start, op_id};
 pub use effect::Effect;
 pub use event::Event;
+pub use failures::Failures;
 pub use feasibility::make as make_plan;
 pub use fetch::Fetch;
 pub use plan::Plan;

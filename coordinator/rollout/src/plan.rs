@@ -8,13 +8,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::grant::{Past, Presented};
-use windlass_proto::id::{AppName, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, RolloutId};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 use windlass_proto::time::Span;
 
+use crate::failures::Parole;
 use crate::fetch::Fetch;
-use crate::releases::Parole;
 use crate::state::Kind;
 use crate::timing;
 
@@ -23,11 +23,15 @@ use crate::timing;
 pub struct Order {
     /// The app.
     pub app: AppName,
+    /// The environment of the app.
+    pub environment: Environment,
+    /// An environment whose hosts may be taken from it.
+    pub take_from: Option<Environment>,
     /// Deploy, rollback or retry.
     pub kind: Kind,
     /// Whether the target was confirmed on hosts before, so that counters may go down; always so for a rollback.
     pub rollback: bool,
-    /// What the app's last good rollout left, if any.
+    /// What the environment's last good rollout left, if any.
     pub from: Option<ReleaseRef>,
     /// The target.
     pub to: ReleaseRef,
@@ -59,7 +63,7 @@ impl Order {
 pub struct Fleet {
     /// All hosts.
     pub hosts: Vec<FleetHost>,
-    /// All rollouts that have not ended, of any app.
+    /// The rollouts of the app that have not ended, in any of its environments.
     pub open: Vec<OpenRollout>,
     /// Digests that are not to be offered to any host.
     pub poisoned: Vec<Poisoned>,
@@ -74,6 +78,8 @@ pub struct FleetHost {
     pub labels: BTreeMap<String, String>,
     /// Whether it can take part.
     pub state: HostState,
+    /// The environment of the app to which it belongs: the one whose rollout took it last.
+    pub environment: Option<Environment>,
     /// What `current` names.
     pub current: Option<ReleaseRef>,
     /// The last confirmed release.
@@ -142,8 +148,16 @@ pub struct OpenRollout {
     pub id: RolloutId,
     /// Its app.
     pub app: AppName,
+    /// The environment of the app.
+    pub environment: Environment,
+    /// The hosts that take part.
+    pub hosts: BTreeSet<HostName>,
     /// Who started it.
     pub started_by: String,
+    /// How long ago.
+    pub age: Span,
+    /// Why, in their words; empty where they gave no reason.
+    pub reason: String,
     /// Its state, as a word.
     pub state: &'static str,
 }
@@ -188,6 +202,8 @@ pub struct Plan {
     pub refusing: Vec<HostName>,
     /// What each host that takes part has confirmed now.
     pub former: BTreeMap<HostName, ReleaseRef>,
+    /// Hosts that leave another environment of the app for this one, with its name.
+    pub moving: BTreeMap<HostName, Environment>,
     /// The host that serves alone and is to be changed.
     pub last_host: Option<HostName>,
     /// More than half of the hosts may be out of service at once.
@@ -229,10 +245,10 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether it refuses because of what others did (busy, poisoned, revision) or of what hosts have seen (grant): exit 7
-    /// rather than a wrong spec. The finding `undecided`, that a rollback has to name its target, is another.
+    /// Whether it refuses because of what others did (busy, poisoned, revision, environment) or of what hosts have seen (grant):
+    /// exit 7 rather than a wrong spec. The finding `undecided`, that a rollback has to name its target, is another.
     pub fn is_conflict(&self) -> bool {
-        matches!(self.id, "busy" | "poisoned" | "revision" | "grant")
+        matches!(self.id, "busy" | "poisoned" | "revision" | "environment" | "grant")
     }
 }
 

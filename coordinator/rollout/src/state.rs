@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
-use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{HostOrder, RolloutSpec};
@@ -274,7 +274,9 @@ pub struct Rollout {
     pub id: RolloutId,
     /// The app.
     pub app: AppName,
-    /// Revision of the app that it makes.
+    /// The environment of the app.
+    pub environment: Environment,
+    /// Revision of the environment that it makes.
     pub revision: u64,
     /// What was asked for.
     pub kind: Kind,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use windlass_proto::id::{AppName, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
@@ -18,6 +18,8 @@ pub struct View {
     pub id: RolloutId,
     /// The app.
     pub app: AppName,
+    /// The environment of the app.
+    pub environment: Environment,
     /// Revision that it makes.
     pub revision: u64,
     /// What the fleet had before.
@@ -95,6 +97,7 @@ impl Rollout {
         View {
             id: self.id.clone(),
             app: self.app.clone(),
+            environment: self.environment.clone(),
             revision: self.revision,
             from: self.from.clone(),
             to: self.to.clone(),

@@ -5,7 +5,7 @@ mod fleet;
 
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::time::Timestamp;
-use windlass_rollout::{Effect, Event, Kind, Releases, Rollout, State, make_plan, step};
+use windlass_rollout::{Effect, Event, Failures, Kind, Releases, Rollout, State, make_plan, step};
 
 use fleet::{fleet, name, order, release, rolling, rollout, rollout_of, status};
 
@@ -124,17 +124,19 @@ fn a_host_that_was_on_the_target_before_is_heard_too() {
 
 #[test]
 fn what_hosts_left_is_neither_good_nor_offered_again() {
-    let mut releases = Releases::default();
+    let (mut releases, mut failures) = (Releases::default(), Failures::default());
     releases.conclude(&Rollout { to: release(1), ..succeeded() });
     let mut r = succeeded();
     releases.conclude(&r);
+    failures.conclude(&r);
     assert_eq!(releases.current(), Some(&release(2)));
     for n in 1..=3 {
         says(&mut r, n, Phase::Reverted, false);
         releases.revise(&r);
+        failures.revise(&r);
         assert_eq!(releases.good, [release(1)], "after {n} hosts");
         assert!(!releases.succeeded.contains(&release(2).digest));
-        assert_eq!(releases.poisoned(2).len(), usize::from(n >= 2));
+        assert_eq!(failures.poisoned(2).len(), usize::from(n >= 2));
     }
 }
 

@@ -5,8 +5,8 @@ mod fleet;
 
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::time::{Span, Timestamp};
-use windlass_rollout::releases::Parole;
-use windlass_rollout::{Event, Releases, Rollout, step};
+use windlass_rollout::failures::Parole;
+use windlass_rollout::{Event, Failures, Rollout, step};
 
 use fleet::{name, rolling, rollout, status};
 
@@ -82,9 +82,9 @@ fn what_the_coordinator_judged_comes_before_what_it_led_to() {
     assert_eq!(fault, Some(Fault::App));
     assert!(reason.starts_with("not healthy within 1m; it was starting; then: aborted"), "{reason}");
     // Only a host's own word poisons a release.
-    let mut releases = Releases::default();
-    releases.conclude(&r);
-    assert!(releases.failed.is_empty());
+    let mut failures = Failures::default();
+    failures.conclude(&r);
+    assert!(failures.failed.is_empty());
 }
 
 /// What failed under a strict order is not passed by a lenient one; a parole is good for one try.
@@ -94,20 +94,20 @@ fn the_strictest_order_counts_and_a_parole_is_used_by_the_next_try() {
     strict.spec.failure.poison_after = 1;
     let failed = says(&strict, Phase::Reverted, Some(Fault::App), "not ready", 5);
     let digest = failed.to.digest;
-    let mut releases = Releases::default();
-    releases.conclude(&failed);
-    assert_eq!(releases.poisoned(99).len(), 1, "no order raises it");
+    let mut failures = Failures::default();
+    failures.conclude(&failed);
+    assert_eq!(failures.poisoned(99).len(), 1, "no order raises it");
     let parole = Parole { by: "operator/ana".into(), reason: "x".into(), at: Timestamp(6) };
-    releases.paroled.insert(digest, parole.clone());
-    assert_eq!(releases.poisoned(99)[0].paroled, Some(parole));
-    releases.begin(&digest);
-    assert_eq!(releases.poisoned(99)[0].paroled, None);
+    failures.paroled.insert(digest, parole.clone());
+    assert_eq!(failures.poisoned(99)[0].paroled, Some(parole));
+    failures.begin(&digest);
+    assert_eq!(failures.poisoned(99)[0].paroled, None);
     // It goes well: nothing is held against it any more.
     let well = says(&says(&permitted(), Phase::Trial, None, "", 7), Phase::Confirmed, None, "", 8);
-    releases.conclude(&well);
-    assert!(releases.poisoned(1).is_empty(), "{:?} {:?}", well.state, releases.failed);
+    failures.conclude(&well);
+    assert!(failures.poisoned(1).is_empty(), "{:?} {:?}", well.state, failures.failed);
     // A host's fault counts for nothing.
     let hosts = says(&permitted(), Phase::Reverted, Some(Fault::Host), "cannot enter /x (0700)", 9);
-    releases.conclude(&hosts);
-    assert!(releases.poisoned(1).is_empty());
+    failures.conclude(&hosts);
+    assert!(failures.poisoned(1).is_empty());
 }

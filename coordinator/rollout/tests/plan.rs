@@ -5,8 +5,8 @@ mod fleet;
 
 use windlass_proto::grant::Past;
 use windlass_proto::spec::RolloutSpec;
+use windlass_rollout::failures::Parole;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order, Poisoned};
-use windlass_rollout::releases::Parole;
 use windlass_rollout::{Fetch, Kind, Plan, make_plan};
 
 use fleet::{fleet, name, order, release, rolling};
@@ -70,12 +70,21 @@ fn what_others_did_comes_first_and_is_a_conflict() {
         fleet.open.push(OpenRollout {
             id,
             app: order.app.clone(),
+            environment: order.environment.clone(),
+            hosts: Default::default(),
             started_by: "bo".into(),
+            age: windlass_proto::time::Span::secs(90),
+            reason: "the spring sale".into(),
             state: "Preparing",
         });
         order.spec.targets.selector = "role=nobody".into();
     };
-    refused("busy", &["r-7", "bo", "Preparing", "windlass rollout watch"], open);
+    let said = [
+        "shop is held by rollout r-7 (Preparing), which bo started 1m30s ago",
+        "\"the spring sale\"",
+        "windlass rollout watch",
+    ];
+    refused("busy", &said, open);
     assert!(plan_with(open).refusal().unwrap().is_conflict());
     refused("revision", &["is 2, not 9", "history"], |order, _| order.expect_revision = 9);
     refused("poisoned", &["host-1, host-2", "r-5", "corrected"], |order, fleet| {

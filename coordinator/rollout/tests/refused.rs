@@ -7,7 +7,7 @@ use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::time::Timestamp;
 use windlass_rollout::state::Part;
-use windlass_rollout::{Effect, Event, Releases, Rollout, State, Step, step};
+use windlass_rollout::{Effect, Event, Failures, Rollout, State, Step, step};
 
 use fleet::{name, rolling, rollout, status};
 
@@ -38,9 +38,9 @@ fn an_assignment_that_a_host_refuses_fails_at_once_and_says_why() {
         assert!(r.failure.contains(WHY), "no deadline was waited for: {:?} {}", r.state, r.failure);
         assert_eq!(r.state, State::Failed, "nothing was touched");
         // It says nothing of the release.
-        let mut releases = Releases::default();
-        releases.conclude(&r);
-        assert!(releases.failed.is_empty());
+        let mut failures = Failures::default();
+        failures.conclude(&r);
+        assert!(failures.failed.is_empty());
     }
     // Where failures are allowed, the others go on.
     let r = refuses(&begun(2, r#", "error_threshold": 1"#), 1, Fault::Host, false).state;

@@ -116,14 +116,33 @@ impl Fleet {
         Ok(apps)
     }
 
-    /// The hosts of these names, or all that have the app: their ids and names.
-    pub fn hosts_with(&self, app: &AppName, names: &[String]) -> Result<Vec<(HostId, String)>, Refusal> {
+    /// The hosts of these names, or all that have the app, in one environment or in any: their ids and names.
+    pub fn hosts_with(
+        &self,
+        app: &AppName,
+        environment: &str,
+        names: &[String],
+    ) -> Result<Vec<(HostId, String)>, Refusal> {
         self.known_app(app)?;
+        let environment = match environment {
+            "" => None,
+            name => Some(self.known_environment(Some(app), name)?),
+        };
         let named = |host: &Host| (host.record.id.clone(), host.record.name.to_string());
         if names.is_empty() {
-            return Ok(self.hosts().filter(|host| host.statuses.contains_key(app)).map(named).collect());
+            let of = self.hosts().filter(|host| host.is_of(app, environment.as_ref()));
+            return Ok(of.filter(|host| host.statuses.contains_key(app)).map(named).collect());
         }
-        names.iter().map(|name| self.host(name).map(named)).collect()
+        let hosts = names.iter().map(|name| {
+            let host = self.host(name)?;
+            match &environment {
+                Some(environment) if !host.is_of(app, Some(environment)) => Err(Refusal::invalid(format!(
+                    "host {name} is not of {app} in {environment}; see `windlass versions {app}`"
+                ))),
+                _ => Ok(named(host)),
+            }
+        });
+        hosts.collect()
     }
 
     /// Asks a host for what an app wrote last.

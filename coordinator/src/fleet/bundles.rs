@@ -104,10 +104,10 @@ impl Fleet {
     /// no author, so that this is all that it can say of the worth of signatures.
     pub fn is_accepted(&self, release: &ReleaseRef) -> bool {
         let digest = &release.digest;
-        let reached = self.apps.get(&release.app).is_some_and(|record| {
-            record.releases.succeeded.contains(digest) || record.releases.failed.contains_key(digest)
-        });
-        reached
+        let failed = self.apps.get(&release.app).is_some_and(|app| app.failures.failed.contains_key(digest));
+        let mut environments = self.environments_of(&release.app);
+        failed
+            || environments.any(|(_, record)| record.releases.succeeded.contains(digest))
             || self.hosts.values().filter_map(|host| host.statuses.get(&release.app)).any(|status| {
                 let named = [&status.current, &status.confirmed].into_iter().flatten();
                 status.held.contains(digest) || named.into_iter().any(|named| named.digest == *digest)
@@ -160,6 +160,7 @@ impl Fleet {
         let apps: BTreeSet<&str> = self
             .apps
             .keys()
+            .chain(self.environments.keys().map(|(app, _)| app))
             .chain(self.bundles.values().map(|b| &b.release.app))
             .chain(self.hosts.values().flat_map(|host| host.statuses.keys()))
             .map(AppName::as_str)

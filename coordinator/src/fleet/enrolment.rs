@@ -109,6 +109,7 @@ impl Fleet {
         let mut record = before.clone().unwrap_or_else(|| HostRecord {
             foreign: None,
             authors: None,
+            environments: BTreeMap::new(),
             id: fresh,
             name: enrolment.name.clone(),
             key: enrolment.key,

@@ -240,13 +240,13 @@ mod tests {
     use windlass_proto::bundle::AuthorKey;
     use windlass_proto::fence::{Fence, LeaderId};
     use windlass_proto::grant::GRANT_FORMAT;
-    use windlass_proto::id::HostId;
+    use windlass_proto::id::{Environment, HostId};
     use windlass_proto::phase::{AppStatus, Outcome};
     use windlass_proto::rpc::coordinator_message::Kind;
     use windlass_proto::time::Timestamp;
     use windlass_rollout::Releases;
 
-    use super::super::record::{AppRecord, BundleRecord};
+    use super::super::record::{BundleRecord, EnvironmentRecord};
     use super::super::{Enrolment, Greeting, OrderText, SILENT_AFTER};
     use super::*;
 
@@ -292,8 +292,9 @@ mod tests {
                 fleet.add_bundle(record).unwrap();
             }
             let succeeded = good.iter().map(|release| release.digest).collect();
-            let releases = Releases { good, succeeded, ..Releases::default() };
-            fleet.keep_app(&release(1).app, AppRecord { revision: 3, releases });
+            let releases = Releases { good, succeeded };
+            let record = EnvironmentRecord { revision: 3, releases };
+            fleet.keep_environment(&release(1).app, &Environment::default(), record);
             Self { fleet, author: AuthorKey::generate().unwrap(), receivers: vec![] }
         }
 

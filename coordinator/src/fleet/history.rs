@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use windlass_proto::digest::Digest;
-use windlass_proto::id::{AppName, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, RolloutId};
 use windlass_proto::phase::{Fault, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
+use windlass_rollout::failures::Parole;
 use windlass_rollout::plan::Poisoned;
-use windlass_rollout::releases::Parole;
 use windlass_rollout::state::Host as Part;
 use windlass_rollout::way_back::Question;
 use windlass_rollout::{Rollout, State, WayBack};
 
 use super::hosts::{TEXT, cut};
 use super::log::event;
-use super::record::AppRecord;
+use super::record::{AppRecord, EnvironmentRecord};
 use super::{Fleet, Host, Refusal, persist};
 
 /// The cause of a failure.
@@ -51,16 +51,36 @@ impl Fleet {
         self.apps.insert(app.clone(), record);
     }
 
+    /// What is kept of an environment of an app.
+    pub(super) fn environment(&self, app: &AppName, environment: &Environment) -> EnvironmentRecord {
+        self.environments.get(&(app.clone(), environment.clone())).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn keep_environment(&mut self, app: &AppName, name: &Environment, record: EnvironmentRecord) {
+        self.changes.put(persist::environment_key(app, name), &record);
+        self.environments.insert((app.clone(), name.clone()), record);
+    }
+
     /// Draws the conclusions from a rollout that has just ended, or, where `again`, from what its hosts said after that.
     pub(super) fn conclude(&mut self, id: &RolloutId, again: bool) {
         let Some(entry) = self.rollouts.get(id) else { return };
         let rollout = &entry.rollout;
-        let (app, mut record) = (rollout.app.clone(), self.app(&rollout.app));
+        let (name, environment) = (rollout.app.clone(), rollout.environment.clone());
+        let (mut app, mut record) = (self.app(&name), self.environment(&name, &environment));
         match again {
-            false => record.releases.conclude(rollout),
-            true => record.releases.revise(rollout),
+            false => {
+                app.failures.conclude(rollout);
+                record.releases.conclude(rollout);
+            }
+            true => {
+                app.failures.revise(rollout);
+                record.releases.revise(rollout);
+            }
         }
-        self.keep_app(&app, record);
+        if app != self.app(&name) {
+            self.keep_app(&name, app);
+        }
+        self.keep_environment(&name, &environment, record);
     }
 
     /// Lets a poisoned release be tried once more. Gives it, and where it had failed.
@@ -77,7 +97,7 @@ impl Fleet {
         }
         let release = self.find_bundle(Some(app), release)?.release.clone();
         let mut record = self.app(app);
-        let poisoned = record.releases.poisoned(u32::MAX).into_iter().find(|it| it.digest == release.digest);
+        let poisoned = record.failures.poisoned(u32::MAX).into_iter().find(|it| it.digest == release.digest);
         let poisoned = poisoned.ok_or_else(|| {
             Refusal::wrong_state(format!("{release} is not poisoned and needs no parole; deploy it as it is"))
         })?;
@@ -85,7 +105,7 @@ impl Fleet {
         let hosts = poisoned.hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
         let message = format!("{release} may be tried once more, though it failed on {hosts}: {reason}");
         let parole = Parole { by: who.to_owned(), reason, at: self.now };
-        record.releases.paroled.insert(release.digest, parole);
+        record.failures.paroled.insert(release.digest, parole);
         self.keep_app(app, record);
         let mut record = event("release.paroled", who, cut(message, TEXT));
         record.app = app.to_string();
@@ -95,67 +115,83 @@ impl Fleet {
 
     /// Digests of an app that failed on at least `after` hosts.
     pub(super) fn poisoned(&self, app: &AppName, after: u32) -> Vec<Poisoned> {
-        self.apps.get(app).map(|record| record.releases.poisoned(after)).unwrap_or_default()
+        self.apps.get(app).map(|record| record.failures.poisoned(after)).unwrap_or_default()
     }
 
     /// The release that a rollback leads to: the named one, or the one before the current where that is certain.
-    pub(super) fn rollback_target(&self, app: &AppName, target: &str) -> Result<ReleaseRef, Refusal> {
+    pub(super) fn rollback_target(
+        &self,
+        app: &AppName,
+        environment: &Environment,
+        target: &str,
+    ) -> Result<ReleaseRef, Refusal> {
         self.known_app(app)?;
-        let record = self.app(app).releases;
+        let record = self.environment(app, environment).releases;
+        let (whole, flagged) = (environment.of(app), environment.flagged(app));
         if !target.is_empty() {
             let bundle = self.find_bundle(Some(app), target)?;
             if !record.succeeded.contains(&bundle.release.digest) {
                 return Err(Refusal::wrong_state(format!(
-                    "{} has never succeeded here, so there is nothing to roll back to; to go there, run `windlass deploy --bundle {}`",
+                    "{} has never succeeded {}, so there is nothing to roll back to; to go there, run `windlass deploy --bundle {}`",
                     bundle.release,
+                    if environment.is_default() { "here".to_owned() } else { format!("in {environment}") },
                     bundle.release.digest.short()
                 )));
             }
             return Ok(bundle.release.clone());
         }
-        match self.way_back(app) {
+        match self.way_back(app, environment) {
             WayBack::To(release) => Ok(release),
             WayBack::Ask(question) => {
                 let Question { candidates, .. } = &question;
                 let ways = candidates.iter().map(|candidate| &candidate.release.version);
                 let ways: Vec<_> =
-                    ways.map(|version| format!("`windlass rollback {app} --to {version}`")).collect();
+                    ways.map(|version| format!("`windlass rollback {flagged} --to {version}`")).collect();
                 Err(Refusal::wrong_state(format!("{question}; {}", ways.join(" or "))))
             }
             WayBack::OnlyOne(current) => Err(Refusal::wrong_state(format!(
-                "{app} has no earlier good release: {current} is the only one; see `windlass rollout history {app}`"
+                "{whole} has no earlier good release: {current} is the only one; see `windlass rollout history {flagged}`"
             ))),
             WayBack::NoneYet => Err(Refusal::wrong_state(format!(
-                "{app} has no good release yet; nothing was ever rolled out to its end"
+                "{whole} has no good release yet; nothing was ever rolled out to its end"
             ))),
         }
     }
 
-    /// Where a rollback of an app leads that names no release.
-    pub fn way_back(&self, app: &AppName) -> WayBack {
+    /// Where a rollback in an environment of an app leads that names no release.
+    pub fn way_back(&self, app: &AppName, environment: &Environment) -> WayBack {
         let mut attested: BTreeMap<Digest, u32> = BTreeMap::new();
-        for status in
-            self.hosts().filter(|host| !host.is_silent(self.now)).filter_map(|host| host.statuses.get(app))
-        {
+        let own = self.hosts().filter(|host| host.environment(app) == Some(environment));
+        for status in own.filter(|host| !host.is_silent(self.now)).filter_map(|host| host.statuses.get(app)) {
             if let Some(digest) = status.attested.digest.filter(|_| status.attested.ok) {
                 *attested.entry(digest).or_default() += 1;
             }
         }
-        let last = self.rollouts_of(app).into_iter().next_back();
-        self.app(app).releases.way_back(last, &attested, |digest| self.bundles.contains_key(digest))
+        let releases = self.environment(app, environment).releases;
+        releases.way_back(self.last_rollout(app, environment), &attested, |digest| {
+            self.bundles.contains_key(digest)
+        })
     }
 
-    /// All rollouts of an app, oldest first.
-    pub(super) fn rollouts_of(&self, app: &AppName) -> Vec<&Rollout> {
-        let mut rollouts: Vec<_> =
-            self.rollouts.values().map(|entry| &entry.rollout).filter(|r| r.app == *app).collect();
-        rollouts.sort_by_key(|r| (r.started_at, r.revision));
-        rollouts
+    /// The newest rollout of an environment.
+    pub(super) fn last_rollout(&self, app: &AppName, environment: &Environment) -> Option<&Rollout> {
+        let all = self.rollouts.values().map(|entry| &entry.rollout);
+        let own = all.filter(|rollout| rollout.app == *app && rollout.environment == *environment);
+        own.max_by_key(|rollout| (rollout.started_at, rollout.revision))
     }
 
-    /// The first cause of a rollout's failure, or of a host's newest one.
-    pub fn why(&self, subject: &str) -> Result<Cause, Refusal> {
+    /// The first cause of a rollout's failure, or of a host's newest one, in one environment or, where that is empty, in any.
+    pub fn why(&self, subject: &str, environment: &str) -> Result<Cause, Refusal> {
+        let of = match environment {
+            "" => None,
+            name => Some(self.known_environment(None, name)?),
+        };
+        let meant = |rollout: &Rollout| of.as_ref().is_none_or(|of| rollout.environment == *of);
         if let Ok(rollout) = self.rollout(subject) {
+            if !meant(rollout) {
+                let own = &rollout.environment;
+                return Err(Refusal::invalid(format!("rollout {subject} is of {own}, not of {environment}")));
+            }
             return self.why_rollout(rollout);
         }
         let host = self.host(subject).map_err(|_| {
@@ -164,7 +200,7 @@ impl Fleet {
             Refusal::unknown("host or rollout", subject, hosts.chain(rollouts))
         })?;
         let name = &host.record.name;
-        let parts = self.rollouts.values().map(|entry| &entry.rollout);
+        let parts = self.rollouts.values().map(|entry| &entry.rollout).filter(|rollout| meant(rollout));
         let parts = parts.filter_map(|rollout| Some((rollout, rollout.hosts.get(name)?)));
         let newest = parts.filter_map(|(rollout, part)| Some((part.first_cause()?.at, rollout, part)));
         if let Some((at, rollout, part)) = newest.max_by_key(|(at, ..)| *at) {
@@ -175,7 +211,8 @@ impl Fleet {
             return Ok(cause);
         }
         let bad = |phase| matches!(phase, Phase::Failed | Phase::Reverted | Phase::Quarantined);
-        let status = host.statuses.values().filter(|s| bad(s.phase)).max_by_key(|s| s.since);
+        let own = host.statuses.values().filter(|status| host.is_of(&status.app, of.as_ref()));
+        let status = own.filter(|s| bad(s.phase)).max_by_key(|s| s.since);
         if let Some(status) = status {
             return Ok(Cause {
                 host: Some(name.clone()),
@@ -194,7 +231,9 @@ impl Fleet {
         }
         if host.is_silent(self.now) {
             let cause = match host.last_seen() {
-                Some(seen) => format!("{name} has not been heard of for {}", whole(self.now.since(seen))),
+                Some(seen) => {
+                    format!("{name} has not been heard of for {}", self.now.since(seen).whole_secs())
+                }
                 None => format!("{name} has never connected"),
             };
             return Ok(Cause {
@@ -205,8 +244,11 @@ impl Fleet {
             });
         }
         // Stopped, or never begun, because of what happened elsewhere in the newest rollout.
-        let newest =
-            self.rollouts.values().map(|entry| &entry.rollout).filter(|r| r.hosts.contains_key(name));
+        let newest = self
+            .rollouts
+            .values()
+            .map(|entry| &entry.rollout)
+            .filter(|r| r.hosts.contains_key(name) && meant(r));
         if let Some(rollout) = newest.max_by_key(|r| r.started_at).filter(|r| r.state != State::Succeeded)
             && let Ok(cause) = self.why_rollout(rollout)
         {
@@ -247,9 +289,4 @@ impl Fleet {
             rollout.state.word()
         )))
     }
-}
-
-/// A span without its milliseconds.
-fn whole(span: windlass_proto::time::Span) -> windlass_proto::time::Span {
-    windlass_proto::time::Span::secs(span.0 / 1000)
 }

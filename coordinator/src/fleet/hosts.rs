@@ -182,7 +182,13 @@ impl Fleet {
             .cloned()
             .collect();
         let gone: Vec<_> = gone.into_iter().filter_map(|app| host.statuses.remove_entry(&app)).collect();
+        let open = self.open_with(&name);
+        let open: Vec<AppName> = open.iter().map(|id| self.rollouts[id].rollout.app.clone()).collect();
         for (app, status) in gone {
+            // What it has forgotten is of no environment any more, unless a rollout is about to bring it.
+            if let Some(host) = self.hosts.get_mut(id).filter(|_| !open.contains(&app)) {
+                host.record.environments.remove(&app);
+            }
             self.changes.delete(persist::status_key(id, &app));
             if let Some(had) = status.confirmed {
                 let message = format!("{name} no longer knows of {app}, of which it had {}", had.version);

@@ -6,7 +6,7 @@
 //! * `enrolment`, `tokens`: how hosts come in. `hosts`: their sessions. `leads`: which of them this state may lead. `acts`: what
 //!   operators do to them.
 //! * `declined`: what hosts do not do. `bundles`: the index of bundles. `grants`: leave to use earlier ones.
-//! * `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
+//! * `environments`: of apps; whose a host is. `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what;
 //!   `segment`: how that is kept. `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
 //! * `traced`: what a collector of traces is told. `persist`: keys, and the way back from disk.
@@ -18,6 +18,7 @@ mod bundles;
 mod counted;
 mod declined;
 mod enrolment;
+mod environments;
 mod grants;
 mod history;
 mod hosts;
@@ -38,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::sync::{mpsc, watch};
 use windlass_proto::digest::Digest;
-use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
 use windlass_proto::rpc::{self, audit::Head};
 use windlass_proto::spec::dial::Allowed;
@@ -62,7 +63,7 @@ pub use self::segment::{AuditPages, audited_then};
 pub use self::tokens::TokenState;
 use crate::rate::Meter;
 use crate::store::{Fence, Key, Write};
-use record::{AppRecord, BundleRecord, EventRecord, GrantRecord, HostRecord, TokenRecord};
+use record::{AppRecord, BundleRecord, EnvironmentRecord, EventRecord, GrantRecord, HostRecord, TokenRecord};
 
 /// Heartbeats are asked for this often.
 pub const HEARTBEAT: Span = Span::secs(3);
@@ -72,7 +73,7 @@ pub const LEASE_TTL: Span = Span::secs(10);
 pub const SILENT_AFTER: Span = Span::secs(15);
 /// Events kept.
 pub const EVENTS: usize = 10_000;
-/// Ended rollouts kept; an app's newest stays in any case.
+/// Ended rollouts kept; the newest of an environment stays in any case.
 pub const ENDED_ROLLOUTS: usize = 500;
 /// Largest spec that is kept in a row of the store, well below what a transaction takes.
 pub const ROW: usize = 256 * 1024;
@@ -96,6 +97,7 @@ pub struct Fleet {
     /// By the digest of their envelopes.
     grants: BTreeMap<Digest, GrantRecord>,
     apps: BTreeMap<AppName, AppRecord>,
+    environments: BTreeMap<(AppName, Environment), EnvironmentRecord>,
     rollouts: BTreeMap<RolloutId, RolloutEntry>,
     timers: BTreeMap<RolloutId, Timestamp>,
     events: VecDeque<EventRecord>,
@@ -215,6 +217,7 @@ impl Fleet {
             bundles: BTreeMap::new(),
             grants: BTreeMap::new(),
             apps: BTreeMap::new(),
+            environments: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             timers: BTreeMap::new(),
             events: VecDeque::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use windlass_proto::id::{AppName, HostName};
+use windlass_proto::id::{AppName, Environment, HostName};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::rpc::ErrorKind;
 use windlass_proto::spec::check;
@@ -18,9 +18,13 @@ use super::{Fleet, HostState, ROW, Refusal};
 pub struct OrderText {
     /// The app.
     pub app: String,
+    /// The environment of the app; empty: its only one.
+    pub environment: String,
+    /// An environment whose hosts may be taken from it; empty: none.
+    pub take_from: String,
     /// Digest, digest prefix or version; empty with `rollback`: the last good release.
     pub target: String,
-    /// The rollout part of the spec; empty with `rollback`: that of the app's last rollout.
+    /// The rollout part of the spec; empty with `rollback`: that of the environment's last rollout.
     pub spec_json: String,
     /// Whether to go back.
     pub rollback: bool,
@@ -72,12 +76,17 @@ impl Fleet {
     /// An order with its names resolved. `proposed` is a release that need not be stored; it takes the target's place.
     pub fn order(&self, text: &OrderText, proposed: Option<Target>) -> Result<Order, Refusal> {
         let app = AppName::new(&text.app).map_err(|error| Refusal::invalid(error.to_string()))?;
+        let environment = match text.rollback {
+            true => self.acting_in(&app, &text.environment)?,
+            false => self.deployed_to(&app, &text.environment)?,
+        };
+        let take_from = self.taken_from(&app, &environment, &text.take_from)?;
         let to = match (proposed, text.rollback, text.target.is_empty()) {
             (Some(proposed), false, true) => self.proposed(&app, proposed)?,
             (Some(_), _, _) => {
                 return Err(Refusal::invalid("the order proposes a release and names another: choose one"));
             }
-            (None, true, _) => self.target(&self.rollback_target(&app, &text.target)?)?,
+            (None, true, _) => self.target(&self.rollback_target(&app, &environment, &text.target)?)?,
             (None, false, false) => self.find_bundle(Some(&app), &text.target)?.into(),
             (None, false, true) => {
                 return Err(Refusal::invalid("the order names no release: give a version or a digest"));
@@ -92,7 +101,7 @@ impl Fleet {
             (false, _) => serde_json::from_str(&text.spec_json).map_err(|error| {
                 Refusal::invalid(format!("the rollout part of the spec is not valid: {error}"))
             })?,
-            (true, true) => self.last_spec(&app)?,
+            (true, true) => self.last_spec(&app, &environment)?,
             (true, false) => return Err(Refusal::invalid("the order has no rollout part of the spec")),
         };
         // Also what is stored: it may have been before this version had the rule, and hosts refuse it.
@@ -102,7 +111,8 @@ impl Fleet {
         let only = text.hosts.iter().map(|host| Ok(self.host(host)?.record.name.clone()));
         let only: BTreeSet<HostName> = only.collect::<Result<_, Refusal>>()?;
         let only = (!only.is_empty()).then_some(only);
-        Ok(self.order_of(app, kind, to, spec, text.expect_revision, only))
+        let order = self.order_of(app, environment, kind, to, spec, only);
+        Ok(Order { take_from, expect_revision: text.expect_revision, ..order })
     }
 
     fn proposed(&self, app: &AppName, proposed: Target) -> Result<Target, Refusal> {
@@ -123,11 +133,12 @@ impl Fleet {
         self.bundle(&release.digest).map(Into::into).ok_or_else(unknown)
     }
 
-    fn last_spec(&self, app: &AppName) -> Result<RolloutSpec, Refusal> {
-        let last = self.rollouts_of(app).into_iter().next_back();
+    fn last_spec(&self, app: &AppName, environment: &Environment) -> Result<RolloutSpec, Refusal> {
+        let last = self.last_rollout(app, environment);
         last.map(|rollout| rollout.spec.clone()).ok_or_else(|| {
+            let whole = environment.of(app);
             Refusal::wrong_state(format!(
-                "{app} has had no rollout whose spec could be used again; give one with -f"
+                "{whole} has had no rollout whose spec could be used again; give one with -f"
             ))
         })
     }
@@ -135,14 +146,16 @@ impl Fleet {
     pub(super) fn order_of(
         &self,
         app: AppName,
+        environment: Environment,
         kind: Kind,
         to: Target,
         spec: RolloutSpec,
-        expect_revision: u64,
         only: Option<BTreeSet<HostName>>,
     ) -> Order {
-        let record = self.app(&app);
+        let record = self.environment(&app, &environment);
         Order {
+            environment,
+            take_from: None,
             kind,
             rollback: kind == Kind::Rollback || record.releases.succeeded.contains(&to.release.digest),
             from: record.releases.current().cloned(),
@@ -150,7 +163,7 @@ impl Fleet {
             fetch: Fetch::whole(to.stored_bytes),
             release: to.spec,
             revision: record.revision + 1,
-            expect_revision,
+            expect_revision: 0,
             only,
             app,
             to: to.release,
@@ -174,6 +187,7 @@ impl Fleet {
                     HostState::Quarantined => plan::HostState::Quarantined,
                     HostState::Foreign => plan::HostState::Foreign,
                 },
+                environment: host.environment(app).cloned(),
                 current: status.and_then(|s| s.current.clone()),
                 confirmed: status.and_then(|s| s.confirmed.clone()).map(|said| self.as_stored(said)),
                 leaving: status
@@ -191,14 +205,19 @@ impl Fleet {
                 agent_version: host.record.agent_version.clone(),
             }
         });
-        let open = self.rollouts.values().map(|entry| &entry.rollout).filter(|rollout| !rollout.ended());
+        let open = self.rollouts.values().map(|entry| &entry.rollout);
+        let open = open.filter(|rollout| !rollout.ended() && rollout.app == *app);
         plan::Fleet {
             hosts: hosts.collect(),
             open: open
                 .map(|rollout| OpenRollout {
                     id: rollout.id.clone(),
                     app: rollout.app.clone(),
+                    environment: rollout.environment.clone(),
+                    hosts: rollout.hosts.keys().cloned().collect(),
                     started_by: rollout.started_by.clone(),
+                    age: self.now.since(rollout.started_at).whole_secs(),
+                    reason: rollout.reason.clone(),
                     state: rollout.state.word(),
                 })
                 .collect(),

@@ -1,6 +1,6 @@
 //! Keys of the state store, and the way back from disk to a [`Fleet`].
 //!
-//! `app/NAME audit-end bundle/HEX cold/audit/SEQ deposed event/SEQ fence/EPOCH-LEADER grant/HEX host/ID issued/SERIAL restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! `app/NAME audit-end bundle/HEX cold/audit/SEQ deposed environment/APP/NAME event/SEQ fence/EPOCH-LEADER grant/HEX host/ID issued/SERIAL restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
 //! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
 //! their rollout, which is the order in which they are written. The audit log is `segment`'s.
 
@@ -8,11 +8,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
-use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostId, HostName, RolloutId};
 use windlass_proto::phase::AppStatus;
 use windlass_rollout::Rollout;
 
-use super::record::{AppRecord, BundleRecord, EventRecord, Failure, GrantRecord, HostRecord, TokenRecord};
+use super::record::{
+    AppRecord, BundleRecord, EnvironmentRecord, EventRecord, Failure, GrantRecord, HostRecord, TokenRecord,
+};
 use super::{Fleet, Host, RolloutEntry};
 use crate::store::{Key, StateStore, StoreError};
 
@@ -33,6 +35,9 @@ pub(super) fn app_key(app: &AppName) -> KeyResult {
 }
 pub(super) fn bundle_key(digest: &Digest) -> KeyResult {
     Key::new(format!("bundle/{}", digest.hex()))
+}
+pub(super) fn environment_key(app: &AppName, environment: &Environment) -> KeyResult {
+    Key::new(format!("environment/{app}/{environment}"))
 }
 pub(super) fn event_key(seq: u64) -> KeyResult {
     Key::new(format!("event/{seq:016x}"))
@@ -153,6 +158,12 @@ impl Fleet {
             if let Some(app) = key.as_str().strip_prefix("app/").and_then(|app| AppName::new(app).ok()) {
                 self.apps.insert(app, record);
             }
+        }
+        for (key, record) in rows::<EnvironmentRecord>(store, "environment/").await? {
+            let names = key.as_str().strip_prefix("environment/").and_then(|names| names.split_once('/'));
+            let names =
+                names.and_then(|(app, name)| Some((AppName::new(app).ok()?, Environment::new(name).ok()?)));
+            self.environments.extend(names.map(|names| (names, record)));
         }
         for (_, event) in rows::<EventRecord>(store, "event/").await? {
             self.next_event = event.seq + 1;

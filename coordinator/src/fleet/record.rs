@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
 use windlass_proto::grant::Grant;
-use windlass_proto::id::{AppName, HostId, HostName, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostId, HostName, RolloutId};
 use windlass_proto::phase::Fault;
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::ReleaseSpec;
 use windlass_proto::time::Timestamp;
-use windlass_rollout::Releases;
 use windlass_rollout::cause::Cause;
 use windlass_rollout::state::Host;
+use windlass_rollout::{Failures, Releases};
 
 /// An enrolled host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct HostRecord {
     /// Whose signatures it believes; none until its agent has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<Authors>,
+    /// To which environment of each app it belongs: the one whose rollout took it last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environments: BTreeMap<AppName, Environment>,
 }
 
 /// Whose signatures a host believes. What it says of itself; hosts decide by their own policy.
@@ -172,12 +175,20 @@ pub struct GrantRecord {
     pub pushed_by: String,
 }
 
-/// What is kept of an app across its rollouts.
+/// What is kept of an app across its rollouts in all environments.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppRecord {
+    /// Which of its releases failed.
+    #[serde(flatten)]
+    pub failures: Failures,
+}
+
+/// What is kept of one environment of an app across its rollouts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRecord {
     /// Revision of its newest rollout.
     pub revision: u64,
-    /// Which of its releases were stable, and which failed.
+    /// Which releases were stable there.
     #[serde(flatten)]
     pub releases: Releases,
 }
@@ -240,21 +251,21 @@ pub struct EventRecord {
 mod tests {
     use super::*;
 
-    /// What is remembered of releases lies in the app's row as it always did.
+    /// What is remembered of releases lies in rows of the environment and of the app.
     #[test]
-    fn rows_of_apps_keep_their_form() {
-        let release = r#"{"app":"shop","version":"1.0","digest":"DIGEST","counter":1}"#;
+    fn rows_of_apps_and_environments_keep_their_form() {
         let digest = Digest::of(b"1").to_string();
-        let before = format!(
-            r#"{{"revision":7,"good":[{release}],"succeeded":["DIGEST"],"failed":{{"DIGEST":{{"hosts":["host-1"],"rollout":"r-1"}}}}}}"#
-        )
-        .replace("DIGEST", &digest);
-        let record: AppRecord = serde_json::from_str(&before).unwrap();
-        // What was counted before thresholds were kept has the usual one.
-        let row = before.replace(r#""rollout":"r-1""#, r#""rollout":"r-1","after":2"#);
-        assert_eq!(record.releases.good.len(), 1);
-        assert_eq!(record.releases.failed[&Digest::of(b"1")].hosts.len(), 1);
-        assert_eq!(serde_json::to_string(&record).unwrap(), row);
+        let row = r#"{"failed":{"DIGEST":{"hosts":["host-1"],"rollout":"r-1","after":2}}}"#
+            .replace("DIGEST", &digest);
+        let app: AppRecord = serde_json::from_str(&row).unwrap();
+        assert_eq!(app.failures.failed[&Digest::of(b"1")].hosts.len(), 1);
+        assert_eq!(serde_json::to_string(&app).unwrap(), row);
+        let release = r#"{"app":"shop","version":"1.0","digest":"DIGEST","counter":1}"#;
+        let row = format!(r#"{{"revision":7,"good":[{release}],"succeeded":["DIGEST"]}}"#)
+            .replace("DIGEST", &digest);
+        let environment: EnvironmentRecord = serde_json::from_str(&row).unwrap();
+        assert_eq!((environment.revision, environment.releases.good.len()), (7, 1));
+        assert_eq!(serde_json::to_string(&environment).unwrap(), row);
     }
 
     /// What was kept beside a rollout goes to the head of its own book, and what that had comes after it.

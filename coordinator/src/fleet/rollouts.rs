@@ -1,7 +1,7 @@
 //! Rollouts: events go into the machine, its new state to disk, its effects to hosts, log and timers.
 
 use tokio::sync::watch;
-use windlass_proto::id::{AppName, HostName, OpId, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, OpId, RolloutId};
 use windlass_proto::phase::{AppStatus, Fault};
 use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, coordinator_message::Kind as Message};
@@ -41,12 +41,19 @@ impl Fleet {
     }
 
     /// Rollouts, newest first.
-    pub fn rollouts(&self, app: Option<&AppName>, open_only: bool, limit: usize) -> Vec<&Rollout> {
+    pub fn rollouts(
+        &self,
+        app: Option<&AppName>,
+        environment: Option<&Environment>,
+        open_only: bool,
+        limit: usize,
+    ) -> Vec<&Rollout> {
         let mut rollouts: Vec<_> = self
             .rollouts
             .values()
             .map(|entry| &entry.rollout)
             .filter(|r| app.is_none_or(|app| r.app == *app) && !(open_only && r.ended()))
+            .filter(|r| environment.is_none_or(|environment| r.environment == *environment))
             .collect();
         rollouts.sort_by_key(|r| std::cmp::Reverse((r.started_at, r.revision)));
         rollouts.truncate(limit);
@@ -122,6 +129,7 @@ impl Fleet {
                 "poisoned" => ErrorKind::Poisoned,
                 "revision" => ErrorKind::StateMoved,
                 "grant" => ErrorKind::GrantNeeded,
+                "environment" => ErrorKind::HostsElsewhere,
                 _ => ErrorKind::PlanRefused,
             };
             return Err(Refusal::new(kind, check.message.clone()));
@@ -129,10 +137,15 @@ impl Fleet {
         let reason = cut(reason.to_owned(), REASON);
         let start = Start { id: id.clone(), by: who.to_owned(), reason, epoch: self.fence().epoch, trace };
         let rollout = Rollout::new(&plan, start, self.now);
+        self.room_for(&rollout.app, &rollout.environment)?;
+        let mut environment = self.environment(&rollout.app, &rollout.environment);
+        environment.revision = rollout.revision;
+        self.keep_environment(&rollout.app, &rollout.environment, environment);
         let mut app = self.app(&rollout.app);
-        app.revision = rollout.revision;
-        app.releases.begin(&rollout.to.digest);
-        self.keep_app(&rollout.app.clone(), app);
+        if app.failures.begin(&rollout.to.digest) {
+            self.keep_app(&rollout.app, app);
+        }
+        self.take_hosts(who, &plan, &id);
         let entry = RolloutEntry { rollout, idempotency_key: idempotency_key.to_owned() };
         self.rollouts.insert(id.clone(), entry);
         self.keep_rollout(&id, None);
@@ -154,8 +167,9 @@ impl Fleet {
     ) -> Result<&Rollout, Refusal> {
         let old = self.rollout(id)?;
         let only = old.left_behind()?;
-        let (app, to, spec) = (old.app.clone(), old.to.clone(), old.spec.clone());
-        let mut order = self.order_of(app, Kind::Retry, self.target(&to)?, spec, 0, Some(only));
+        let (app, environment) = (old.app.clone(), old.environment.clone());
+        let (to, spec) = (self.target(&old.to)?, old.spec.clone());
+        let mut order = self.order_of(app, environment, Kind::Retry, to, spec, Some(only));
         order.rollback |= self.rollout(id)?.rollback;
         let plan = self.plan_order(order);
         let reason = if reason.is_empty() { format!("retry of {id}") } else { reason.to_owned() };
@@ -336,16 +350,19 @@ impl Fleet {
 
     /// Drops the oldest ended rollouts beyond the bound.
     pub(super) fn forget_rollouts(&mut self) {
-        // An app's newest rollout says how to go back and with which order, however long ago it was.
+        // The newest rollout of an environment says how to go back and with which order, however long ago it was.
         let mut newest = std::collections::BTreeMap::new();
         for rollout in self.rollouts.values().map(|entry| &entry.rollout) {
-            let at = newest.entry(&rollout.app).or_insert(rollout.revision);
+            let at = newest.entry((&rollout.app, &rollout.environment)).or_insert(rollout.revision);
             *at = rollout.revision.max(*at);
         }
         let mut ended: Vec<(Timestamp, RolloutId)> = self
             .rollouts
             .values()
-            .filter(|entry| entry.rollout.ended() && newest[&entry.rollout.app] != entry.rollout.revision)
+            .filter(|entry| {
+                let Rollout { app, environment, revision, .. } = &entry.rollout;
+                entry.rollout.ended() && newest[&(app, environment)] != *revision
+            })
             .map(|entry| (entry.rollout.started_at, entry.rollout.id.clone()))
             .collect();
         if ended.len() <= ENDED_ROLLOUTS {

@@ -1,5 +1,6 @@
 //! The fleet without sockets: what is on disk is always what is in memory, and history leads where it should.
 
+mod environments;
 mod room;
 mod rows;
 
@@ -94,6 +95,7 @@ impl World {
         read.load(&self.store).await.unwrap();
         let (a, b) = (&self.fleet, &read);
         assert_eq!((&a.tokens, &a.bundles, &a.apps, &a.names), (&b.tokens, &b.bundles, &b.apps, &b.names));
+        assert_eq!(a.environments, b.environments);
         assert_eq!(a.grants, b.grants);
         assert_eq!((&a.events, a.next_event), (&b.events, b.next_event));
         assert_eq!(a.audit, b.audit);
@@ -258,12 +260,12 @@ async fn history_leads_back_release_by_release() {
         }
         assert_eq!(world.roll(&World::order(version, true), id, false).await, State::Succeeded);
     }
-    let why = world.fleet.why("r-4").unwrap();
+    let why = world.fleet.why("r-4", "").unwrap();
     assert_eq!((why.fault, why.cause.as_str()), (Some(Fault::App), "readiness failed"));
-    assert!(world.fleet.why("r-1").is_err());
+    assert!(world.fleet.why("r-1", "").is_err());
     // Of a host that is well again it is history.
     let host = why.host.unwrap().to_string();
-    let why = world.fleet.why(&host).unwrap();
+    let why = world.fleet.why(&host, "").unwrap();
     assert_eq!(why.rollout.unwrap().as_str(), "r-4");
     assert!(why.cause.starts_with("readiness failed; since then shop 1 ("), "{}", why.cause);
     assert!(why.cause.ends_with(" was confirmed there"), "{}", why.cause);

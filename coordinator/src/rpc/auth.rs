@@ -79,6 +79,7 @@ pub const TABLE: &[(&str, &[Role], Does)] = &[
     ("/windlass.v1.FleetService/Logs", &[Operator], Reads),
     ("/windlass.v1.FleetService/CreateToken", &[Operator], Acts),
     ("/windlass.v1.FleetService/ListTokens", &[Operator], Reads),
+    ("/windlass.v1.FleetService/Environments", &[Operator], Reads),
     ("/windlass.v1.FleetService/RevokeToken", &[Operator], Acts),
     ("/windlass.v1.FleetService/Events", &[Operator], Reads),
     ("/windlass.v1.FleetService/Audit", &[Operator], Reads),

@@ -14,7 +14,7 @@ use windlass_proto::tls::JoinToken;
 
 use super::audit::{self, act};
 use super::logs::{self, HostLogs};
-use super::{Shared, app_filter, send, show, stopping, who};
+use super::{Shared, app_filter, rows, send, show, stopping, who};
 use crate::driver::Driver;
 use crate::fleet::{Act, EventFilter, Fleet, Refusal, Removal, Unquarantine};
 use crate::pki::Pki;
@@ -162,27 +162,15 @@ impl FleetService for Fleets {
         &self,
         request: Request<rpc::VersionsRequest>,
     ) -> Result<Response<rpc::VersionsResponse>, Status> {
-        let app = app_filter(&request.into_inner().app)?;
-        let rows = self.shared.driver.request(move |fleet| {
-            if let Some(app) = &app {
-                fleet.known_app(app)?;
-            }
-            let wanted = |name: &AppName| app.as_ref().is_none_or(|app| app == name);
-            let rows = fleet.hosts().flat_map(|host| {
-                let stale = host.is_silent(fleet.now) || host.record.foreign.is_some();
-                let name = host.record.name.to_string();
-                host.statuses.values().filter(|status| wanted(&status.app)).map(move |status| {
-                    rpc::VersionRow { host: name.clone(), stale, status: Some(status.clone().into()) }
-                })
-            });
-            Ok(rows.collect())
-        });
+        let rpc::VersionsRequest { app, environment } = request.into_inner();
+        let app = app_filter(&app)?;
+        let rows = self.shared.driver.request(move |fleet| rows::versions(fleet, app, &environment));
         Ok(Response::new(rpc::VersionsResponse { rows: rows.await? }))
     }
 
     async fn why(&self, request: Request<rpc::WhyRequest>) -> Result<Response<rpc::WhyResponse>, Status> {
-        let subject = request.into_inner().subject;
-        let cause = self.shared.driver.request(move |fleet| fleet.why(&subject)).await?;
+        let rpc::WhyRequest { subject, environment } = request.into_inner();
+        let cause = self.shared.driver.request(move |fleet| fleet.why(&subject, &environment)).await?;
         let mut evidence = Vec::new();
         if let (Some(host), Some(rollout)) = (&cause.host, &cause.rollout)
             && let Some(bytes) = self.shared.objects.evidence(rollout.as_str(), host.as_str()).await?
@@ -306,6 +294,15 @@ impl FleetService for Fleets {
         let request = request.into_inner();
         let after = audit::begin(&request, newest);
         Ok(Response::new(self.shared.audit.read(after, request.limit)))
+    }
+
+    async fn environments(
+        &self,
+        request: Request<rpc::EnvironmentsRequest>,
+    ) -> Result<Response<rpc::EnvironmentsResponse>, Status> {
+        let app = app_filter(&request.into_inner().app)?;
+        let environments = self.shared.driver.request(move |fleet| rows::environments(fleet, app));
+        Ok(Response::new(rpc::EnvironmentsResponse { environments: environments.await? }))
     }
 
     async fn info(&self, request: Request<rpc::InfoRequest>) -> Result<Response<rpc::InfoResponse>, Status> {

@@ -26,8 +26,8 @@ pub async fn logs(shared: &Shared, request: rpc::LogsRequest) -> Result<HostLogs
         0 => LINES,
         lines => lines.min(LOG_LINES),
     };
-    let (of, names) = (app.clone(), request.hosts);
-    let hosts = shared.driver.request(move |fleet| fleet.hosts_with(&of, &names)).await?;
+    let (of, environment, names) = (app.clone(), request.environment, request.hosts);
+    let hosts = shared.driver.request(move |fleet| fleet.hosts_with(&of, &environment, &names)).await?;
     let (sender, receiver) = mpsc::channel(1);
     let shared = shared.clone();
     tokio::spawn(async move {

@@ -10,6 +10,7 @@ pub mod logs;
 pub mod packed;
 pub mod plan;
 pub mod rollout;
+pub mod rows;
 pub mod show;
 
 use std::time::Duration;

@@ -23,6 +23,8 @@ pub struct Rollouts(pub Shared);
 fn order(request: &rpc::OrderRequest) -> OrderText {
     OrderText {
         app: request.app.clone(),
+        environment: request.environment.clone(),
+        take_from: request.take_from.clone(),
         target: request.target.clone(),
         spec_json: request.spec_json.clone(),
         rollback: request.rollback,
@@ -34,6 +36,16 @@ fn order(request: &rpc::OrderRequest) -> OrderText {
 /// The trace that the caller follows. One that is not as it should be is none, as its standard wants it.
 fn trace<T>(request: &Request<T>) -> Option<TraceParent> {
     request.metadata().get(TraceParent::HEADER)?.to_str().ok()?.parse().ok()
+}
+
+/// What is put on record of an order: also whose hosts it may take.
+fn about_order(request: &rpc::OrderRequest) -> String {
+    let part = |what: &str, name: &str| match name {
+        "" => String::new(),
+        name => format!(", {what} {name}"),
+    };
+    let environment = part("environment", &request.environment);
+    format!("app {}{environment}{}", request.app, part("hosts taken from", &request.take_from))
 }
 
 fn about(request: &rpc::RolloutRequest) -> String {
@@ -68,12 +80,14 @@ impl RolloutService for Rollouts {
         let request = request.into_inner();
         if request.rollback && request.target.is_empty() {
             let (app, asked) = (app_filter(&request.app)?, request.proposal.is_none());
-            let undecided = self.0.driver.ask(move |fleet| {
-                let app = app.filter(|_| asked)?;
-                match fleet.way_back(&app) {
-                    WayBack::Ask(question) => Some(show::undecided(&app, &question)),
+            let environment = request.environment.clone();
+            let undecided = self.0.driver.request(move |fleet| {
+                let Some(app) = app.filter(|_| asked) else { return Ok(None) };
+                let environment = fleet.acting_in(&app, &environment)?;
+                Ok(match fleet.way_back(&app, &environment) {
+                    WayBack::Ask(question) => Some(show::undecided(&app, &environment, &question)),
                     _ => None,
-                }
+                })
             });
             if let Some(plan) = undecided.await? {
                 return Ok(Response::new(plan));
@@ -85,7 +99,7 @@ impl RolloutService for Rollouts {
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {
         let trace = trace(&request);
-        let (act, request) = act(request, |request| format!("app {}", request.app))?;
+        let (act, request) = act(request, about_order)?;
         let id = fresh_id()?;
         let started = self.0.driver.act(act, move |fleet, who| {
             if request.proposal.is_some() {
@@ -119,7 +133,11 @@ impl RolloutService for Rollouts {
             if let Some(app) = &app {
                 fleet.known_app(app)?;
             }
-            let found = fleet.rollouts(app.as_ref(), request.open_only, limit);
+            let environment = match request.environment.as_str() {
+                "" => None,
+                name => Some(fleet.known_environment(app.as_ref(), name)?),
+            };
+            let found = fleet.rollouts(app.as_ref(), environment.as_ref(), request.open_only, limit);
             Ok(found.into_iter().map(show::rollout).collect())
         });
         Ok(Response::new(rpc::ListRolloutsResponse { rollouts: rollouts.await? }))

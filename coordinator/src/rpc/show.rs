@@ -1,6 +1,6 @@
 //! The coordinator's records as the wire shows them.
 
-use windlass_proto::id::{AppName, HostName};
+use windlass_proto::id::{AppName, Environment, HostName};
 use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::rpc;
 use windlass_proto::rpc::convert::phase_times_to_wire;
@@ -34,6 +34,7 @@ pub fn host(fleet: &Fleet, host: &Host) -> rpc::Host {
             problems: facts.problems.clone(),
         }),
         enrolled_at_ms: record.enrolled_at.0,
+        environments: record.environments.iter().map(|(app, of)| (app.to_string(), of.to_string())).collect(),
         foreign: record.foreign.as_ref().map(|foreign| foreign.words(fleet.fence())).unwrap_or_default(),
     }
 }
@@ -105,6 +106,7 @@ pub fn plan(plan: &Plan, grant: Option<rpc::GrantTerms>) -> rpc::Plan {
     });
     rpc::Plan {
         app: plan.order.app.to_string(),
+        environment: plan.order.environment.to_string(),
         from: plan.order.from.as_ref().map(Into::into),
         to: Some((&plan.order.to).into()),
         revision: plan.order.revision,
@@ -120,7 +122,7 @@ pub fn plan(plan: &Plan, grant: Option<rpc::GrantTerms>) -> rpc::Plan {
 }
 
 /// What `plan` says of a rollback that has to name its target.
-pub fn undecided(app: &AppName, question: &Question) -> rpc::Plan {
+pub fn undecided(app: &AppName, environment: &Environment, question: &Question) -> rpc::Plan {
     let candidates = question.candidates.iter().map(|candidate| rpc::Candidate {
         release: Some((&candidate.release).into()),
         hosts: candidate.hosts,
@@ -128,6 +130,7 @@ pub fn undecided(app: &AppName, question: &Question) -> rpc::Plan {
     });
     rpc::Plan {
         app: app.to_string(),
+        environment: environment.to_string(),
         checks: vec![rpc::Check {
             id: "undecided".to_owned(),
             level: Level::Error.word().to_owned(),
@@ -160,6 +163,7 @@ pub fn rollout(rollout: &Rollout) -> rpc::Rollout {
     rpc::Rollout {
         id: view.id.to_string(),
         app: view.app.to_string(),
+        environment: view.environment.to_string(),
         revision: view.revision,
         from: view.from.map(Into::into),
         to: Some(view.to.into()),

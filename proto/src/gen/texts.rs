@@ -88,6 +88,19 @@ impl Texts for crate::rpc::Drained {
     fn texts(&mut self, _visit: &mut dyn FnMut(&mut String, Layout)) {}
 }
 
+impl Texts for crate::rpc::Environment {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.app, Layout::Line);
+        visit(&mut self.name, Layout::Line);
+    }
+}
+
+impl Texts for crate::rpc::EnvironmentsResponse {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        self.environments.iter_mut().for_each(|part| part.texts(visit));
+    }
+}
+
 impl Texts for crate::rpc::Event {
     fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
         visit(&mut self.kind, Layout::Line);
@@ -155,6 +168,11 @@ impl Texts for crate::rpc::Host {
         self.apps.iter_mut().for_each(|part| part.texts(visit));
         self.facts.iter_mut().for_each(|part| part.texts(visit));
         visit(&mut self.foreign, Layout::Line);
+        for (mut key, mut value) in std::mem::take(&mut self.environments) {
+            visit(&mut key, Layout::Line);
+            visit(&mut value, Layout::Line);
+            self.environments.insert(key, value);
+        }
     }
 }
 
@@ -246,6 +264,7 @@ impl Texts for crate::rpc::Plan {
         self.unchanged.iter_mut().for_each(|text| visit(text, Layout::Line));
         self.candidates.iter_mut().for_each(|part| part.texts(visit));
         self.grant.iter_mut().for_each(|part| part.texts(visit));
+        visit(&mut self.environment, Layout::Line);
     }
 }
 
@@ -285,6 +304,7 @@ impl Texts for crate::rpc::Rollout {
         visit(&mut self.failure, Layout::Line);
         self.availability.iter_mut().for_each(|part| part.texts(visit));
         visit(&mut self.trace, Layout::Line);
+        visit(&mut self.environment, Layout::Line);
     }
 }
 
@@ -314,6 +334,7 @@ impl Texts for crate::rpc::VersionRow {
     fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
         visit(&mut self.host, Layout::Line);
         self.status.iter_mut().for_each(|part| part.texts(visit));
+        visit(&mut self.environment, Layout::Line);
     }
 }
 

@@ -2332,6 +2332,12 @@ pub struct OrderRequest {
     /// Only these of the targeted hosts, by name or id; empty: all.
     #[prost(string, repeated, tag = "9")]
     pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The environment of the app; empty: its only one.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
+    /// An environment whose hosts may be taken from it; empty: none.
+    #[prost(string, tag = "51")]
+    pub take_from: ::prost::alloc::string::String,
 }
 /// A release as Plan needs to know it; nothing of it is kept.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2355,6 +2361,9 @@ pub struct ListRolloutsRequest {
     pub open_only: bool,
     #[prost(uint32, tag = "3")]
     pub limit: u32,
+    /// Only of this environment; empty: of all.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRolloutsResponse {
@@ -2408,6 +2417,8 @@ pub struct Rollout {
     /// The trace that it belongs to, 32 hexadecimal digits; empty: none.
     #[prost(string, tag = "60")]
     pub trace: ::prost::alloc::string::String,
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Availability {
@@ -2491,6 +2502,8 @@ pub struct Plan {
     /// Set where hosts, absent ones among them, would refuse the target without a grant that is not there yet.
     #[prost(message, optional, tag = "12")]
     pub grant: ::core::option::Option<GrantTerms>,
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 /// A release that a rollback can lead to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3482,6 +3495,12 @@ pub struct Host {
     /// Why the coordinator does not lead it; empty where it does.
     #[prost(string, tag = "11")]
     pub foreign: ::prost::alloc::string::String,
+    /// To which environment of each app it belongs.
+    #[prost(btree_map = "string, string", tag = "50")]
+    pub environments: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LabelHostRequest {
@@ -3499,6 +3518,9 @@ pub struct LabelHostRequest {
 pub struct VersionsRequest {
     #[prost(string, tag = "1")]
     pub app: ::prost::alloc::string::String,
+    /// Only hosts of this environment; empty: all.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct VersionsResponse {
@@ -3514,12 +3536,18 @@ pub struct VersionRow {
     pub stale: bool,
     #[prost(message, optional, tag = "3")]
     pub status: ::core::option::Option<AppStatus>,
+    /// To which environment of the app the host belongs; empty: to none.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WhyRequest {
     /// A host's name or a rollout's id.
     #[prost(string, tag = "1")]
     pub subject: ::prost::alloc::string::String,
+    /// Only failures in this environment; empty: in all.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WhyResponse {
@@ -3544,6 +3572,9 @@ pub struct LogsRequest {
     /// At most so many lines a host, the newest; 0: 100, at most 5000.
     #[prost(uint32, tag = "3")]
     pub lines: u32,
+    /// Only hosts of this environment; empty: all.
+    #[prost(string, tag = "50")]
+    pub environment: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HostLog {
@@ -3713,6 +3744,31 @@ pub struct InfoResponse {
     /// Who the caller is to the coordinator: "operator/ana".
     #[prost(string, tag = "7")]
     pub caller: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnvironmentsRequest {
+    /// Empty: of all apps.
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EnvironmentsResponse {
+    /// By app and name.
+    #[prost(message, repeated, tag = "1")]
+    pub environments: ::prost::alloc::vec::Vec<Environment>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Environment {
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Of its newest rollout.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// How many hosts belong to it.
+    #[prost(uint32, tag = "4")]
+    pub hosts: u32,
 }
 /// Generated client implementations.
 pub mod fleet_service_client {
@@ -4190,6 +4246,31 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("windlass.v1.FleetService", "Info"));
             self.inner.unary(req, path, codec).await
         }
+        /// The environments that apps have had rollouts in.
+        pub async fn environments(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnvironmentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnvironmentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/windlass.v1.FleetService/Environments",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("windlass.v1.FleetService", "Environments"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4310,6 +4391,14 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::InfoRequest>,
         ) -> std::result::Result<tonic::Response<super::InfoResponse>, tonic::Status>;
+        /// The environments that apps have had rollouts in.
+        async fn environments(
+            &self,
+            request: tonic::Request<super::EnvironmentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnvironmentsResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct FleetServiceServer<T> {
@@ -5128,6 +5217,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InfoSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/windlass.v1.FleetService/Environments" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnvironmentsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::EnvironmentsRequest>
+                    for EnvironmentsSvc<T> {
+                        type Response = super::EnvironmentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnvironmentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::environments(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnvironmentsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -46,6 +46,8 @@ kinds! {
     Poisoned = "poisoned" => Aborted,
     /// Hosts would refuse the release without a grant of its authors: nothing was changed.
     GrantNeeded = "grant_needed" => Aborted,
+    /// Hosts belong to another environment of the app: nothing was changed.
+    HostsElsewhere = "hosts_elsewhere" => Aborted,
     /// The thing exists, and differs.
     Exists = "exists" => AlreadyExists,
     /// Known caller, not its call to make.

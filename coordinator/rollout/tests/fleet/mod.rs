@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use windlass_proto::digest::Digest;
 use windlass_proto::grant::Past;
-use windlass_proto::id::{AppName, HostName, ReleaseVersion, RolloutId};
+use windlass_proto::id::{AppName, Environment, HostName, ReleaseVersion, RolloutId};
 use windlass_proto::phase::{AppStatus, Attestation, Fault, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
@@ -58,6 +58,7 @@ pub(crate) fn fleet(hosts: usize) -> Fleet {
             ("rack".into(), format!("r{}", (n - 1) % 3 + 1)),
         ]),
         state: HostState::Ready,
+        environment: None,
         current: Some(release(1)),
         confirmed: Some(release(1)),
         leaving: None,
@@ -76,6 +77,8 @@ pub(crate) fn fleet(hosts: usize) -> Fleet {
 pub(crate) fn order(spec: RolloutSpec) -> Order {
     Order {
         app: AppName::new("shop").unwrap(),
+        environment: Environment::default(),
+        take_from: None,
         kind: Kind::Deploy,
         rollback: false,
         from: Some(release(1)),
