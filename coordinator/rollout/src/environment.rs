@@ -28,6 +28,32 @@ fn holder(open: &OpenRollout) -> String {
     )
 }
 
+/// Takes out hosts of other environments where an order never takes any: one of theirs that the selector happens to match must
+/// not stand in the way of going back. Gives those that are left, and the others with why they take no part.
+pub(crate) fn own<'a>(
+    order: &Order,
+    selected: Vec<&'a FleetHost>,
+    checks: &mut Checks,
+) -> (Vec<&'a FleetHost>, BTreeMap<HostName, String>) {
+    if order.kind == Kind::Deploy {
+        return (selected, BTreeMap::new());
+    }
+    let other = |host: &FleetHost| host.environment.clone().filter(|other| *other != order.environment);
+    let (own, strangers): (Vec<_>, Vec<_>) = selected.into_iter().partition(|host| other(host).is_none());
+    let (list, whole) = (names(strangers.iter().map(|host| &host.name)), order.environment.of(&order.app));
+    if own.is_empty() && !strangers.is_empty() {
+        checks.error(
+            "environment",
+            format!("{list}: none of these is of {whole}; see `windlass versions {}`", order.app),
+        );
+    } else if !strangers.is_empty() {
+        checks.warn("environment", format!("{list}: not of {whole}; left out"));
+    }
+    let excused =
+        strangers.iter().filter_map(|host| Some((host.name.clone(), format!("of {}", other(host)?))));
+    (own, excused.collect())
+}
+
 /// Hosts are not taken from another environment without leave, and never in the middle of a rollout there. Gives those that
 /// move.
 pub(crate) fn check(
@@ -59,15 +85,11 @@ pub(crate) fn check(
             checks.warn("environment", format!("{list}: taken from {other}, for {own} from now on"));
             moving.extend(hosts.iter().map(|name| ((*name).clone(), (*other).clone())));
         } else {
-            // Only a deploy has the flag; the spec of an earlier rollout is not what is to be mended.
-            let way = match order.kind {
-                Kind::Deploy => "correct the selector or the labels, or take them with",
-                Kind::Rollback | Kind::Retry => "correct the labels, or take them by a deploy with",
-            };
             checks.error(
                 "environment",
                 format!(
-                    "{list}: of {app} in {other}, and not to be taken from there without leave; {way} --take-from {other}"
+                    "{list}: of {app} in {other}, and not to be taken from there without leave; correct the selector or the \
+                     labels, or take them with --take-from {other}"
                 ),
             );
         }

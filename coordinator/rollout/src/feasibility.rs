@@ -34,8 +34,9 @@ const CONFIRM_POSSIBLE: Span = Span::secs(2);
 pub fn make(order: Order, fleet: &Fleet) -> Plan {
     let mut checks = Checks::default();
     conflicts(&order, fleet, &mut checks);
-    let targets = select(&order, fleet, &mut checks);
+    let (targets, strangers) = environment::own(&order, select(&order, fleet, &mut checks), &mut checks);
     let mut hosts = Hosts::sort_out(&order, &targets, &mut checks);
+    hosts.excused.extend(strangers);
     let moving = environment::check(&order, &hosts.taking_part, &fleet.open, &mut checks);
     let domains = domains(&order, &hosts.taking_part, &mut checks);
     let former: BTreeMap<HostName, ReleaseRef> = hosts

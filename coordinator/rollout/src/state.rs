@@ -345,6 +345,12 @@ impl Rollout {
         self.state.ended()
     }
 
+    /// The hosts that take part, or did before they were let go; not those that never have.
+    pub fn takers(&self) -> impl Iterator<Item = &HostName> {
+        let never = |host: &Host| host.outcome == Some(Outcome::Skipped) && !host.touched;
+        self.hosts.iter().filter(move |(_, host)| !never(host)).map(|(name, _)| name)
+    }
+
     /// What each host is asked to keep to.
     pub fn host_order(&self) -> HostOrder {
         HostOrder {

@@ -3,12 +3,12 @@
 
 mod fleet;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_proto::id::{AppName, Environment, RolloutId};
 use windlass_proto::time::Span;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order};
-use windlass_rollout::{Plan, make_plan};
+use windlass_rollout::{Kind, Plan, make_plan};
 
 use fleet::{name, order, rolling};
 
@@ -123,6 +123,34 @@ fn a_host_of_another_environment_is_taken_only_with_leave() {
 fn a_host_that_takes_no_part_is_not_taken() {
     let plan = plan(["staging", ""], |_, fleet| fleet.hosts[0].state = HostState::Cordoned);
     assert_eq!(plan.refusal(), None, "{:?}", plan.checks);
+}
+
+/// Whatever the labels say meanwhile, a rollback goes through with the environment's own hosts.
+#[test]
+fn a_rollback_leaves_out_hosts_of_other_environments() {
+    for kind in [Kind::Rollback, Kind::Retry] {
+        let back = plan(["staging", "production"], |order, fleet| {
+            order.kind = kind;
+            fleet.open.push(open("shop", "staging", &[1]));
+        });
+        assert_eq!(back.refusal(), None, "{:?}", back.checks);
+        assert_eq!(
+            found(&back)[0],
+            ("environment", Level::Warn, "host-1: not of shop in production; left out")
+        );
+        assert_eq!(back.excused, BTreeMap::from([(name(1), "of staging".to_owned())]));
+        assert_eq!(back.batches.iter().flatten().count(), 3);
+        let rollout = fleet::rollout_of(&back, windlass_proto::time::Timestamp(0));
+        assert_eq!(rollout.takers().cloned().collect::<Vec<_>>(), [name(2), name(3), name(4)]);
+    }
+    let none = plan(["staging", "staging"], |order, fleet| {
+        order.kind = Kind::Rollback;
+        fleet.hosts.truncate(2);
+    });
+    assert_eq!(
+        none.refusal().unwrap().message,
+        "host-1, host-2: none of these is of shop in production; see `windlass versions shop`"
+    );
 }
 
 #[test]

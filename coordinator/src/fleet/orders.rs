@@ -214,7 +214,7 @@ impl Fleet {
                     id: rollout.id.clone(),
                     app: rollout.app.clone(),
                     environment: rollout.environment.clone(),
-                    hosts: rollout.hosts.keys().cloned().collect(),
+                    hosts: rollout.takers().cloned().collect(),
                     started_by: rollout.started_by.clone(),
                     age: self.now.since(rollout.started_at).whole_secs(),
                     reason: rollout.reason.clone(),
