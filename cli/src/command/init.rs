@@ -63,13 +63,21 @@ mod tests {
     fn what_init_writes_is_valid_once_the_program_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("windlass.yaml");
-        std::fs::write(&file, TEMPLATE.replace("APP_NAME", "shop")).unwrap();
+        let template = TEMPLATE.replace("APP_NAME", "shop");
+        let (base, environments) = template.split_once("# environments:").unwrap();
+        let environments = format!("environments:{}", environments.replace("\n# ", "\n"));
         std::fs::create_dir_all(dir.path().join("dist/bin")).unwrap();
         crate::files::write_new(&dir.path().join("dist/bin/shop"), b"#!/bin/sh\n", 0o755).unwrap();
-        for env in [None, Some("production".to_owned()), Some("staging".to_owned())] {
-            let spec = read(&SpecFile { file: file.clone(), env, set: Vec::new() }, Scope::Everything);
-            let spec = spec.map_err(|error| error.render()).unwrap();
+        for (text, env) in [
+            (template.clone(), None),
+            (format!("{base}{environments}"), Some("production")),
+            (format!("{base}{environments}"), Some("staging")),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let args = SpecFile { file: file.clone(), env: env.map(str::to_owned), set: Vec::new() };
+            let spec = read(&args, Scope::Everything).map_err(|error| error.render()).unwrap();
             assert_eq!(spec.warnings, Vec::<String>::new());
+            assert_eq!(spec.environment.as_str(), env.unwrap_or("default"));
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! * [`tree`] YAML with places; [`shape`] the tree against the [`mod@schema`]; [`unsupported`] words of later versions.
 //! * [`mod@read`] all of it in order, with environments and `--set`; [`files`] what the directory must hold.
-//! * [`batching`] what an environment's strategy displaces; [`problem`] how findings are shown.
+//! * [`batching`] what an environment's strategy displaces; [`mod@blame`] which environment a finding is of; [`problem`] how
+//!   findings are shown.
 
 pub mod batching;
+pub mod blame;
 pub mod files;
 pub mod problem;
 pub mod read;

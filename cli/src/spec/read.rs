@@ -7,9 +7,10 @@ use windlass_proto::id::{AppName, Environment};
 use windlass_proto::spec::check::{self, Finding, Level};
 use windlass_proto::spec::{ReleaseSpec, RolloutSpec};
 
+use super::blame::blame;
 use super::problem::{Problem, invalid};
 use super::tree::{Member, Node, Place, Tree};
-use super::{batching, files, near, schema, shape, tree, unsupported};
+use super::{batching, files, near, schema, shape, tree};
 use crate::args::SpecFile;
 use crate::error::{ExpectedError, Result};
 
@@ -114,28 +115,20 @@ impl<'a> Reader<'a> {
             );
         }
         let mut spec = None;
-        for effective in self.effective(&tree) {
+        let mut judged = Vec::new();
+        for (environment, effective) in self.effective(&tree) {
+            let before = std::mem::take(&mut self.problems);
             spec = spec.or(self.judge(&effective, dir));
+            judged.push((environment, std::mem::replace(&mut self.problems, before)));
         }
-        let mut seen: Vec<Problem> = Vec::new();
-        for problem in self.problems {
-            // What an environment says wrongly is seen in its own place and in what it makes of the base.
-            let field = unsupported::strip_environment(&problem.path);
-            let told = |p: &Problem| {
-                p.at == problem.at
-                    && p.message == problem.message
-                    && unsupported::strip_environment(&p.path) == field
-            };
-            if !seen.iter().any(told) {
-                seen.push(problem);
-            }
-        }
+        let mut seen = self.problems;
+        seen.extend(blame(&judged));
         seen.sort_by_key(|problem| (problem.at.line == 0, problem.at));
-        (spec, seen)
+        (spec.filter(|_| broken_free(&seen)), seen)
     }
 
     /// The file as it will be used: with the environment and the overrides laid upon it.
-    fn effective(&mut self, tree: &Tree) -> Vec<Tree> {
+    fn effective<'t>(&mut self, tree: &'t Tree) -> Vec<(Option<&'t Member>, Tree)> {
         let environments: Vec<&Member> = members_of(tree).collect();
         for member in &environments {
             if let Err(error) = Environment::new(&*member.key) {
@@ -181,7 +174,7 @@ impl<'a> Reader<'a> {
                 lay(&mut effective, &["rollout"], over.value.clone());
             }
             self.apply_set(&mut effective);
-            trees.push(effective);
+            trees.push((environment, effective));
         }
         trees
     }
@@ -505,6 +498,55 @@ environments:
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].starts_with(&format!("windlass.yaml:{line}:")), "{errors:?}");
         assert!(errors[0].contains("rollout.strategy.batches: all_at_once has one batch"), "{errors:?}");
+    }
+
+    #[test]
+    fn problems_of_an_environment_name_it() {
+        let lines = |text: &str| problems(text, None, &[]).1;
+        // What it says itself, at its own line and column.
+        let said = lines(&GOOD.replace("pause_between: 5s", "pause_betwen: 5s"));
+        assert_eq!(
+            said,
+            "windlass.yaml:13:69: environments.production.rollout.strategy.pause_betwen: unknown key, did you mean \
+             \"pause_between\"?"
+        );
+        let said = lines(&GOOD.replace("pause_between: 5s", "max_unavailable: 0"));
+        assert!(
+            said.starts_with(
+                "windlass.yaml:13:86: environments.production.rollout.strategy.max_unavailable: "
+            ),
+            "{said}"
+        );
+        // What the base says, and does not go together with it.
+        let base = GOOD.replace("batches: [1, 100%]", "batches: [1, 100%], progress_deadline: 11m");
+        assert_eq!(lines(&base), "");
+        let said = lines(&base.replace("pause_between: 5s", "healthy_deadline: 12m"));
+        assert_eq!(
+            said,
+            "windlass.yaml:10:54: rollout.strategy.progress_deadline: must be longer than healthy_deadline (12m) (in environment \
+             production)"
+        );
+        // Its name.
+        let said = lines(&GOOD.replace("  production:", "  Pro duction:"));
+        assert!(
+            said.starts_with("windlass.yaml:12:3: environments.Pro duction: invalid environment name"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_file_without_environments_has_the_default_one() {
+        let none = GOOD.split("environments:").next().unwrap();
+        for (text, env, is) in [
+            (none, None, "default"),
+            (none, Some("default"), "default"),
+            (GOOD, Some("production"), "production"),
+        ] {
+            let (spec, said) = problems(text, env, &[]);
+            assert_eq!((said.as_str(), spec.unwrap().environment.as_str()), ("", is));
+        }
+        let (spec, said) = problems(none, Some("production"), &[]);
+        assert!(spec.is_none() && said.ends_with("--env production: the file has no environments"), "{said}");
     }
 
     #[test]
