@@ -12,6 +12,7 @@ mod damage;
 mod demo;
 mod development_fleet;
 mod drain;
+mod environments;
 mod events;
 mod fork;
 mod grants;
