@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use windlass_proto::rpc::agent_service_server::{AgentService, AgentServiceServer
 use windlass_proto::rpc::{self, ErrorKind, agent_message, coordinator_message as down};
 use windlass_proto::time::{Span, Timestamp};
 use windlass_proto::tls::{self, Ca, Challenge, ClientCertificates, JoinToken};
+use windlass_proto::version::Protocols;
 
 /// Of every connection.
 const CHALLENGE: [u8; 16] = [7; 16];
@@ -56,6 +58,8 @@ struct Fake {
     key: Arc<Mutex<Option<Vec<u8>>>>,
     epoch: u64,
     shows: Shows,
+    /// Its version of the protocol.
+    speaks: Arc<AtomicU32>,
     leases: bool,
     sessions: mpsc::Sender<Opened>,
 }
@@ -122,6 +126,7 @@ impl AgentService for Fake {
             heartbeat_interval_ms: 100,
             fence,
             follows,
+            protocol: self.speaks.load(Ordering::Relaxed),
             ..Default::default()
         };
         say(&down, down::Kind::Welcome(welcome)).await;
@@ -170,6 +175,7 @@ struct Coordinator {
     token: JoinToken,
     ca: Arc<Ca>,
     key: Arc<Mutex<Option<Vec<u8>>>>,
+    speaks: Arc<AtomicU32>,
     shows: Shows,
     sessions: mpsc::Receiver<Opened>,
     _serving: AbortOnDropHandle<()>,
@@ -184,6 +190,7 @@ async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Co
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shows = Shows::default();
+    let speaks = Arc::new(AtomicU32::new(Protocols::OURS.newest()));
     let (tell, sessions) = mpsc::channel(16);
     let fake = Fake {
         ca: Arc::clone(&ca),
@@ -191,6 +198,7 @@ async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Co
         key: Arc::clone(&key),
         epoch,
         shows: Arc::clone(&shows),
+        speaks: Arc::clone(&speaks),
         leases,
         sessions: tell,
     };
@@ -212,7 +220,16 @@ async fn coordinator(like: Option<&Coordinator>, epoch: u64, leases: bool) -> Co
             _ = serve => {}
         }
     });
-    Coordinator { address, token, ca, key, shows, sessions, _serving: AbortOnDropHandle::new(serving) }
+    Coordinator {
+        address,
+        token,
+        ca,
+        key,
+        speaks,
+        shows,
+        sessions,
+        _serving: AbortOnDropHandle::new(serving),
+    }
 }
 
 impl Coordinator {
@@ -417,6 +434,20 @@ async fn the_next_endpoint_is_tried_and_old_coordinators_are_not_obeyed() {
     let state = agent.until("connection", |state| state.connected.is_some()).await;
     assert_eq!(state.connected, Some(newest.address.to_string()));
     assert_eq!(state.epoch, 9);
+    agent.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_coordinator_that_speaks_another_protocol_is_not_obeyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = coordinator(None, 1, true).await;
+    let newer = Protocols::OURS.newest() + 1;
+    fake.speaks.store(newer, Ordering::Relaxed);
+    let mut agent = agent(settings(dir.path(), &[fake.address], Some(&fake.token)), Published::default());
+    let problem = format!("speaks protocol {newer}, this agent {}", Protocols::OURS);
+    agent.until("problem", |state| state.problem.contains(&problem) && state.connected.is_none()).await;
+    fake.speaks.store(Protocols::OURS.newest(), Ordering::Relaxed);
+    agent.until("connection", |state| state.connected.is_some()).await;
     agent.stop.cancel();
 }
 

@@ -22,7 +22,7 @@ use windlass_proto::refused::OrderRefused;
 use windlass_proto::rpc::{self, ErrorKind, InvalidField, agent_message, coordinator_message};
 use windlass_proto::time::Span;
 use windlass_proto::tls::SteadyTime;
-use windlass_proto::version;
+use windlass_proto::version::{self, Protocols};
 
 use crate::driver::Driver;
 use crate::fleet::record::{Authors, Facts};
@@ -66,6 +66,21 @@ pub struct Sessions {
     pub stop: CancellationToken,
 }
 
+/// The version of the protocol that a session is held in.
+fn agreed_protocol(hello: &rpc::Hello) -> Result<u32, Status> {
+    let theirs = Protocols::said(hello.protocol_oldest, hello.protocol)
+        .ok_or_else(|| ErrorKind::Invalid.status("the hello names no range of protocol versions"))?;
+    Protocols::OURS.agree(theirs).ok_or_else(|| {
+        let older = if theirs.newest() < Protocols::OURS.oldest() { "agent" } else { "coordinator" };
+        ErrorKind::Unsupported.status(format!(
+            "agent {} speaks protocol {theirs}, this coordinator {} speaks {}; install a newer {older}",
+            hello.agent_version,
+            version::PROGRAM,
+            Protocols::OURS,
+        ))
+    })
+}
+
 impl Sessions {
     /// Reads the greeting and starts the session.
     pub async fn open(&self, id: HostId, mut up: Streaming<rpc::AgentMessage>) -> Result<Downstream, Status> {
@@ -76,15 +91,7 @@ impl Sessions {
         let Some(rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }) = first else {
             return Err(ErrorKind::Invalid.status("a session begins with a hello"));
         };
-        if hello.protocol != version::PROTOCOL {
-            return Err(ErrorKind::Unsupported.status(format!(
-                "agent {} speaks protocol {}, this coordinator {} speaks {}; install the same version on both",
-                hello.agent_version,
-                hello.protocol,
-                version::PROGRAM,
-                version::PROTOCOL
-            )));
-        }
+        let protocol = agreed_protocol(&hello)?;
         let shown = self.shown(hello.highest_epoch, hello.obeyed)?;
         let audit_then = self.audit.then(hello.audit_seq).await;
         let authors = hello.authors.map(Authors::try_from).transpose();
@@ -125,6 +132,7 @@ impl Sessions {
             audit: Some(audited.into()),
             audit_then: audit_then.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
             restored_below,
+            protocol,
         };
         let welcome = rpc::CoordinatorMessage { kind: Some(coordinator_message::Kind::Welcome(welcome)) };
         // The stream is new and has room.

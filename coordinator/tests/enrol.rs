@@ -132,8 +132,25 @@ async fn certificates_are_renewed_for_the_enrolled_key_only() {
         client.renew(rpc::RenewRequest { csr_pem: foreign }).await.unwrap_err().code(),
         Code::PermissionDenied
     );
-    let hello = rpc::Hello { protocol: 99, agent_version: "9.9".into(), ..Default::default() };
-    let hello = rpc::AgentMessage { kind: Some(rpc::agent_message::Kind::Hello(hello)) };
-    let refusal = client.session(tokio_stream::iter([hello])).await.unwrap_err();
-    assert!(refusal.message().contains("speaks protocol 99"), "{refusal}");
+    let mut greet = async |protocol_oldest, protocol| {
+        let hello =
+            rpc::Hello { protocol_oldest, protocol, agent_version: "9.9".into(), ..Default::default() };
+        let hello = rpc::AgentMessage { kind: Some(rpc::agent_message::Kind::Hello(hello)) };
+        client.session(tokio_stream::iter([hello])).await
+    };
+    // A newer agent that still speaks what this coordinator does is led; one that does not is refused, with who is too old.
+    let mut session = greet(1, 99).await.unwrap().into_inner();
+    let Some(rpc::coordinator_message::Kind::Welcome(welcome)) =
+        session.message().await.unwrap().unwrap().kind
+    else {
+        panic!("no welcome")
+    };
+    assert_eq!(welcome.protocol, 1);
+    let refusal = greet(98, 99).await.unwrap_err();
+    let expected = format!(
+        "agent 9.9 speaks protocol 98 to 99, this coordinator {} speaks 1; install a newer coordinator",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!((refusal.code(), refusal.message()), (Code::Unimplemented, expected.as_str()));
+    assert_eq!(greet(3, 2).await.unwrap_err().code(), Code::InvalidArgument);
 }

@@ -20,7 +20,7 @@ async fn greet(
 ) -> Result<Offer, Status> {
     let hello = rpc::Hello {
         agent_version: "0.1.0".into(),
-        protocol: windlass_proto::version::PROTOCOL,
+        protocol: windlass_proto::version::Protocols::OURS.newest(),
         address: "127.0.1.1".into(),
         highest_epoch,
         obeyed: obeyed.map(Into::into),

@@ -24,7 +24,8 @@ async fn a_flood_of_statuses_is_read_at_the_coordinators_pace() {
     let join = operator.token().await;
     let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
     let mut client = AgentServiceClient::new(identity.channel(&coordinator.agent).await.unwrap());
-    let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, ..Default::default() };
+    let hello =
+        rpc::Hello { protocol: windlass_proto::version::Protocols::OURS.newest(), ..Default::default() };
     // Each differs from the one before, so that each is written down.
     let statuses = (1..=5000).map(|seq| {
         let mut status = rpc::AppStatus { app: "shop".into(), seq, ..Default::default() };
@@ -56,7 +57,11 @@ async fn whoever_dials_again_gets_no_new_burst() {
     let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
     let channel = identity.channel(&coordinator.agent).await.unwrap();
     let hello = |apps| {
-        let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, apps, ..Default::default() };
+        let hello = rpc::Hello {
+            protocol: windlass_proto::version::Protocols::OURS.newest(),
+            apps,
+            ..Default::default()
+        };
         rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
     };
     let status = |app: &str, seq: u64| {
@@ -109,7 +114,8 @@ async fn a_host_that_is_removed_by_force_loses_its_session_and_gets_no_other() {
     let identity = Identity::new(&coordinator.agent, &join, "web-1").await;
     let channel = identity.channel(&coordinator.agent).await.unwrap();
     let hello = || {
-        let hello = rpc::Hello { protocol: windlass_proto::version::PROTOCOL, ..Default::default() };
+        let hello =
+            rpc::Hello { protocol: windlass_proto::version::Protocols::OURS.newest(), ..Default::default() };
         rpc::AgentMessage { kind: Some(agent_message::Kind::Hello(hello)) }
     };
     let (up, said) = tokio::sync::mpsc::channel(1);

@@ -20,7 +20,7 @@ use windlass_proto::rpc::{
     self, AgentMessage, AppStatus, CoordinatorMessage, ErrorKind, Heartbeat, Hello, Welcome, agent_message,
 };
 use windlass_proto::tls::fence_is_signed;
-use windlass_proto::version;
+use windlass_proto::version::{self, Protocols};
 use windlass_release::BootTime;
 
 use super::authors::Authors;
@@ -113,6 +113,11 @@ pub(super) async fn run(
     let Some(CoordinatorMessage { kind: Some(Kind::Welcome(welcome)) }) = first else {
         return broken(false, "the coordinator did not begin with a welcome");
     };
+    if !Protocols::OURS.has(welcome.protocol) {
+        let (theirs, ours) = (welcome.protocol, Protocols::OURS);
+        let with = &welcome.coordinator_version;
+        return broken(false, format!("coordinator {with} speaks protocol {theirs}, this agent {ours}"));
+    }
     // It may be deposed, or from a copy: what it orders may be undone already.
     let offer = match fit(link, &published, &welcome) {
         Ok(offer) => offer.map(Arc::new),
@@ -207,7 +212,8 @@ fn greet(
     let hello = Hello {
         apps: apps.collect(),
         agent_version: version::PROGRAM.to_owned(),
-        protocol: version::PROTOCOL,
+        protocol: Protocols::OURS.newest(),
+        protocol_oldest: Protocols::OURS.oldest(),
         boot_id: link.boot_id.clone(),
         address: link.settings.address.to_string(),
         facts: Some(facts::read(&disk(&link.settings), problems)),

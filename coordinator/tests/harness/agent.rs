@@ -154,7 +154,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
         let inner = inner.lock().unwrap();
         rpc::Hello {
             agent_version: "0.1.0".into(),
-            protocol: windlass_proto::version::PROTOCOL,
+            protocol: windlass_proto::version::Protocols::OURS.newest(),
             boot_id: "boot".into(),
             address: "127.0.1.1".into(),
             facts: Some(rpc::Facts { cpus: 2, disk_free_bytes: 1 << 40, ..Default::default() }),
@@ -164,6 +164,7 @@ async fn session(channel: Channel, inner: &Mutex<Inner>) {
             authors: None,
             features: inner.features.clone(),
             audit_seq: 0,
+            protocol_oldest: 0,
         }
     };
     let say = async |kind| up.send(rpc::AgentMessage { kind: Some(kind) }).await;

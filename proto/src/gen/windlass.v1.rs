@@ -476,6 +476,7 @@ pub struct Refused {
 pub struct Hello {
     #[prost(string, tag = "1")]
     pub agent_version: ::prost::alloc::string::String,
+    /// The newest version of the protocol that the agent speaks.
     #[prost(uint32, tag = "2")]
     pub protocol: u32,
     #[prost(string, tag = "3")]
@@ -501,6 +502,9 @@ pub struct Hello {
     /// Number of the last record of the audit log that this host has heard of; 0: of none.
     #[prost(uint64, tag = "40")]
     pub audit_seq: u64,
+    /// The oldest one that it speaks; 0: it speaks no other.
+    #[prost(uint32, tag = "60")]
+    pub protocol_oldest: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -574,6 +578,9 @@ pub struct Welcome {
     /// What was led below this epoch has ended with a restore from a backup; 0: there was none.
     #[prost(uint64, tag = "42")]
     pub restored_below: u64,
+    /// The version of the protocol that is spoken from here on: the newest that both speak.
+    #[prost(uint32, tag = "60")]
+    pub protocol: u32,
 }
 /// Answer to a heartbeat: proof of contact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
