@@ -40,7 +40,7 @@ pub struct Order {
     /// Only on this one of the targeted hosts; may be given more than once
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
-    /// Refuse when the app's next revision is another than this
+    /// Refuse when the next revision is another than this
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,
     /// Why, for the record
@@ -71,7 +71,7 @@ pub struct Deploy {
     /// Do not show the plan and ask; without a terminal nobody is asked
     #[arg(short, long)]
     pub yes: bool,
-    /// Abort the app's open rollout and wait until it has ended, then deploy; --timeout is for both
+    /// Abort the app's open rollout in this environment and wait until it has ended, then deploy; --timeout is for both
     #[arg(long)]
     pub supersede: bool,
 }
@@ -98,7 +98,7 @@ pub struct Rollback {
     /// The release to go back to; has to be named after a rollout that failed or went back
     #[arg(long, value_name = "VERSION|DIGEST")]
     pub to: Option<String>,
-    /// Refuse when the app's next revision is another than this
+    /// Refuse when the next revision is another than this
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,
     /// Why, for the record

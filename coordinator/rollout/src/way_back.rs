@@ -71,7 +71,7 @@ pub struct Candidate {
 }
 
 impl Releases {
-    /// Where a rollback without a target leads. `last` is the app's newest rollout, `attested` how many hosts attest each
+    /// Where a rollback without a target leads. `last` is the environment's newest rollout, `attested` how many hosts attest each
     /// release, and `stored` says which releases can still be rolled out.
     pub fn way_back(
         &self,
@@ -83,7 +83,7 @@ impl Releases {
         let hosts = |digest: &Digest| attested.get(digest).copied().unwrap_or(0);
         let Some(current) = self.current() else { return WayBack::NoneYet };
         let most = attested.values().copied().max().unwrap_or(0);
-        // What is under way holds the app, and the plan says so; it decides nothing here.
+        // What is under way holds the environment, and the plan says so; it decides nothing here.
         let doubt = match last.filter(|last| last.ended()) {
             Some(last) if last.state != State::Succeeded => {
                 Some(Doubt::Failed { rollout: last.id.clone(), to: last.to.clone(), state: last.state })

@@ -5,6 +5,7 @@ mod fleet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
 use windlass_proto::id::{AppName, Environment, RolloutId};
 use windlass_proto::time::Span;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order};
@@ -178,4 +179,46 @@ fn the_rollout_is_of_the_environment_of_its_order() {
     assert_eq!(rollout.environment, environment("production"));
     assert_eq!(rollout.view().environment, environment("production"));
     assert_eq!(rollout.hosts.keys().cloned().collect::<BTreeSet<_>>(), (1..=4).map(name).collect());
+}
+
+proptest! {
+    /// Whatever hosts and open rollouts there are: what may start shares no host with an open rollout of the app, takes hosts from
+    /// nobody but whom it may, and says whom it takes; what leads back takes none.
+    #[test]
+    fn hosts_are_of_one_environment_at_a_time(
+        of in proptest::collection::vec(0..4_usize, 4),
+        open_in in 0..3_usize,
+        held in proptest::collection::vec(proptest::bool::weighted(0.1), 4),
+        own in 0..3_usize,
+        from in 0..4_usize,
+        kind in 0..3_usize,
+    ) {
+        let names = ["production", "staging", "demo"];
+        let mut fleet = fleet::fleet(4);
+        for (host, of) in fleet.hosts.iter_mut().zip(&of) {
+            host.environment = names.get(*of).map(|of| environment(of));
+        }
+        let held: Vec<usize> = (1..=4).filter(|n| held[n - 1]).collect();
+        fleet.open.push(open("shop", names[open_in], &held));
+        let kind = [Kind::Deploy, Kind::Rollback, Kind::Retry][kind];
+        let take_from = names.get(from).filter(|_| kind == Kind::Deploy && from != own).map(|from| environment(from));
+        let own = environment(names[own]);
+        let order = Order { environment: own.clone(), take_from: take_from.clone(), kind, ..order(rolling("", "", "")) };
+        let plan = make_plan(order, &fleet);
+        if plan.refusal().is_some() {
+            return Ok(());
+        }
+        for name in plan.batches.iter().flatten().chain(&plan.unchanged) {
+            prop_assert!(!fleet.open[0].hosts.contains(name), "{name} is in an open rollout");
+            let host = fleet.hosts.iter().find(|host| host.name == *name).unwrap();
+            match &host.environment {
+                Some(other) if *other != own => {
+                    prop_assert_eq!(Some(other), take_from.as_ref());
+                    prop_assert_eq!(plan.moving.get(name), Some(other));
+                    prop_assert_eq!(kind, Kind::Deploy);
+                }
+                _ => prop_assert!(!plan.moving.contains_key(name)),
+            }
+        }
+    }
 }

@@ -2320,12 +2320,12 @@ pub struct OrderRequest {
     #[prost(string, tag = "2")]
     pub target: ::prost::alloc::string::String,
     /// windlass.yaml's `rollout` after the environment was applied, as JSON (windlass_proto::spec::RolloutSpec).
-    /// Empty with `rollback`: the spec of the app's last rollout.
+    /// Empty with `rollback`: the spec of the environment's last rollout.
     #[prost(string, tag = "3")]
     pub spec_json: ::prost::alloc::string::String,
     #[prost(bool, tag = "4")]
     pub rollback: bool,
-    /// Refuse unless the app's next revision is this; 0: do not check.
+    /// Refuse unless the environment's next revision is this; 0: do not check.
     #[prost(uint64, tag = "5")]
     pub expect_revision: u64,
     #[prost(string, tag = "6")]

@@ -38,7 +38,7 @@ kinds! {
     PlanRefused = "plan_refused" => FailedPrecondition,
     /// The thing's state does not allow this act.
     WrongState = "wrong_state" => FailedPrecondition,
-    /// Another rollout holds the app.
+    /// Another rollout holds the environment of the app.
     Busy = "busy" => Aborted,
     /// The state moved since the caller looked.
     StateMoved = "state_moved" => Aborted,
