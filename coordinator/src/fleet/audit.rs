@@ -8,7 +8,7 @@ use windlass_proto::time::Timestamp;
 
 use super::hosts::{TEXT, cut};
 use super::log::event;
-use super::{Fleet, Refusal, persist};
+use super::{Fleet, Refusal, persist, record};
 use crate::issued::Issued;
 
 /// A call that changes something: who asks for what.
@@ -56,7 +56,7 @@ impl Fleet {
         if !self.issued.insert(issued.serial.clone()) {
             return;
         }
-        self.changes.put(persist::issued_key(&issued.serial), &());
+        self.changes.put(persist::issued_key(&issued.serial), &record::Issued {});
         let Issued { serial, operator, days, by, at, .. } = issued;
         let act = Act {
             who: format!("local/{by}"),

@@ -54,7 +54,7 @@ pub struct Deposed {
 
 /// Whether this state may be led at all; read before a campaign, which would only raise the epoch.
 pub async fn deposed(store: &dyn StateStore) -> Result<Option<Deposed>, persist::LoadError> {
-    persist::one(store, persist::DEPOSED).await
+    persist::one(store).await
 }
 
 impl Fleet {
@@ -103,7 +103,7 @@ impl Fleet {
             Verdict::Deposed => {
                 let by = shown.led.map_or(own, |led| led.fence);
                 let deposed = Deposed { by, own, host, at: self.now };
-                self.changes.put(persist::single(persist::DEPOSED), &deposed);
+                self.changes.put(persist::single::<Deposed>(), &deposed);
                 let message = deposed.to_string();
                 self.log(event("coordinator.deposed", "coordinator", message.clone()));
                 self.leads.deposed = Some(deposed);
@@ -182,7 +182,7 @@ impl Fleet {
     pub fn begin_restore(&mut self) {
         self.leads.restore.now = true;
         self.restored();
-        self.changes.delete(persist::single(persist::DEPOSED));
+        self.changes.delete(persist::single::<Deposed>());
         let act = Act {
             who: "coordinator".to_owned(),
             method: "run --after-restore".to_owned(),
@@ -199,7 +199,7 @@ impl Fleet {
     fn restored(&mut self) {
         self.leads.restore.below = self.leads.fence.epoch;
         let below = self.leads.restore.below;
-        self.changes.put(persist::single(persist::RESTORE), &Restored { below });
+        self.changes.put(persist::single::<Restored>(), &Restored { below });
     }
 
     /// Leads on under another fence: all hosts dial again and are shown it.
@@ -215,10 +215,10 @@ impl Fleet {
     }
 
     pub(super) async fn load_leads(&mut self, store: &dyn StateStore) -> Result<(), persist::LoadError> {
-        for (_, led) in persist::rows::<Led>(store, persist::FENCES).await? {
+        for (_, led) in persist::rows::<Led>(store).await? {
             self.leads.lineage.add(led);
         }
-        let restored = persist::one::<Restored>(store, persist::RESTORE).await?;
+        let restored = persist::one::<Restored>(store).await?;
         self.leads.restore.below = restored.map_or(0, |restored| restored.below);
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Fleet {
 
 /// What is kept of a restore.
 #[derive(Debug, Serialize, Deserialize)]
-struct Restored {
+pub(super) struct Restored {
     below: u64,
 }
 

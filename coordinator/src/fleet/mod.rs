@@ -9,7 +9,7 @@
 //! * `environments`: of apps; whose a host is. `orders`: from what an operator asks for to a plan. `rollouts`: events into the rollout's machine, effects out.
 //! * `history`: what succeeded, what failed, where to go back to. `log`: the fleet's events. `audit`: who asked for what;
 //!   `segment`: how that is kept. `counted`: numbers for the metrics. `availability`: what users saw of a rollout.
-//! * `traced`: what a collector of traces is told. `persist`: keys, and the way back from disk.
+//! * `traced`: what a collector of traces is told. `persist`: keys, and the way back from disk; `row`: what rows are as bytes.
 
 mod acts;
 mod audit;
@@ -29,6 +29,7 @@ mod persist;
 pub mod record;
 mod refusal;
 mod rollouts;
+mod row;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -176,10 +177,10 @@ impl Changes {
         self.len() == 0 && self.sends.is_empty() && self.rollouts.is_empty()
     }
 
-    fn put(&mut self, key: Result<Key, crate::store::StoreError>, value: &impl serde::Serialize) {
-        match (key, serde_json::to_vec(value)) {
-            (Ok(key), Ok(value)) => {
-                self.writes.insert(key, Some(value));
+    fn put(&mut self, key: Result<Key, crate::store::StoreError>, record: &impl row::Record) {
+        match (key, row::encode(record)) {
+            (Ok(key), Ok(row)) => {
+                self.writes.insert(key, Some(row));
             }
             // Keys are made of checked names and records are plain data. Should one fail all the same, nothing may follow from what
             // is not on disk.

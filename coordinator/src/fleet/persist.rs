@@ -1,10 +1,9 @@
 //! Keys of the state store, and the way back from disk to a [`Fleet`].
 //!
-//! `app/NAME audit-end bundle/HEX cold/audit/SEQ deposed environment/APP/NAME event/SEQ fence/EPOCH-LEADER grant/HEX host/ID issued/SERIAL restore rollout-failure/ID/HOST rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
+//! `app/NAME audit-end bundle/HEX cold/audit/SEQ deposed environment/APP/NAME event/SEQ fence/EPOCH-LEADER grant/HEX host/ID issued/SERIAL restore rollout-host/ID/HOST rollout/ID status/ID/APP token/ID`.
 //! A rollout's hosts are rows of their own, so that one host's step writes one small row. In key order they come before
 //! their rollout, which is the order in which they are written. The audit log is `segment`'s.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
@@ -13,17 +12,11 @@ use windlass_proto::phase::AppStatus;
 use windlass_rollout::Rollout;
 
 use super::record::{
-    AppRecord, BundleRecord, EnvironmentRecord, EventRecord, Failure, GrantRecord, HostRecord, TokenRecord,
+    AppRecord, BundleRecord, EnvironmentRecord, EventRecord, GrantRecord, HostRecord, Issued, TokenRecord,
 };
+use super::row::{self, Record, Unreadable};
 use super::{Fleet, Host, RolloutEntry};
 use crate::store::{Key, StateStore, StoreError};
-
-/// Where the lineage begins: one row for each leadership.
-pub(super) const FENCES: &str = "fence/";
-/// That another coordinator has come as far or further.
-pub(super) const DEPOSED: &str = "deposed";
-/// What a restore from a backup has ended.
-pub(super) const RESTORE: &str = "restore";
 
 /// More changes of a rollout's hosts than there are while a coordinator runs.
 const UNWRITTEN: u64 = 1 << 32;
@@ -43,7 +36,7 @@ pub(super) fn event_key(seq: u64) -> KeyResult {
     Key::new(format!("event/{seq:016x}"))
 }
 pub(super) fn fence_key(fence: &Fence) -> KeyResult {
-    Key::new(format!("{FENCES}{:016x}-{}", fence.epoch, fence.leader))
+    Key::new(format!("fence/{:016x}-{}", fence.epoch, fence.leader))
 }
 pub(super) fn grant_key(envelope: &Digest) -> KeyResult {
     Key::new(format!("grant/{}", envelope.hex()))
@@ -52,14 +45,11 @@ pub(super) fn issued_key(serial: &str) -> KeyResult {
     Key::new(format!("issued/{serial}"))
 }
 /// The key of what there is one of.
-pub(super) fn single(name: &str) -> KeyResult {
-    Key::new(name)
+pub(super) fn single<T: Record>() -> KeyResult {
+    Key::new(T::KIND)
 }
 pub(super) fn host_key(id: &HostId) -> KeyResult {
     Key::new(format!("host/{id}"))
-}
-pub(super) fn failure_key(rollout: &RolloutId, host: &HostName) -> KeyResult {
-    Key::new(format!("rollout-failure/{rollout}/{host}"))
 }
 pub(super) fn rollout_host_key(rollout: &RolloutId, host: &HostName) -> KeyResult {
     Key::new(format!("rollout-host/{rollout}/{host}"))
@@ -88,41 +78,37 @@ pub enum LoadError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A row that this version does not understand.
-    #[error("row {key} of the state does not parse; was it written by a newer windlass?")]
+    #[error("row {key} of the state cannot be read")]
     Row {
         /// Its key.
         key: Key,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: Unreadable,
     },
 }
 
 const PAGE: usize = 500;
 
-/// The row of this name.
-pub(super) async fn one<T: DeserializeOwned>(
-    store: &dyn StateStore,
-    name: &str,
-) -> Result<Option<T>, LoadError> {
-    let key = Key::new(name)?;
+/// The row of a kind of which there is one.
+pub(super) async fn one<T: Record>(store: &dyn StateStore) -> Result<Option<T>, LoadError> {
+    let key = Key::new(T::KIND)?;
     let Some(row) = store.get(&key).await? else { return Ok(None) };
-    serde_json::from_slice(&row.value).map(Some).map_err(|source| LoadError::Row { key, source })
+    row::decode(&row.value).map(Some).map_err(|source| LoadError::Row { key, source })
 }
 
-pub(super) async fn rows<T: DeserializeOwned>(
-    store: &dyn StateStore,
-    prefix: &str,
-) -> Result<Vec<(Key, T)>, LoadError> {
+/// All rows of a kind.
+pub(super) async fn rows<T: Record>(store: &dyn StateStore) -> Result<Vec<(Key, T)>, LoadError> {
+    let prefix = format!("{}/", T::KIND);
     let mut all = Vec::new();
     let mut after: Option<Key> = None;
     loop {
-        let page = store.scan(prefix, after.as_ref(), PAGE).await?;
+        let page = store.scan(&prefix, after.as_ref(), PAGE).await?;
         let full = page.len() == PAGE;
         after = page.last().map(|(key, _)| key.clone());
         for (key, row) in page {
-            match serde_json::from_slice(&row.value) {
-                Ok(value) => all.push((key, value)),
+            match row::decode(&row.value) {
+                Ok(record) => all.push((key, record)),
                 Err(source) => return Err(LoadError::Row { key, source }),
             }
         }
@@ -135,41 +121,41 @@ pub(super) async fn rows<T: DeserializeOwned>(
 impl Fleet {
     /// Reads everything.
     pub async fn load(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
-        for (_, record) in rows::<HostRecord>(store, "host/").await? {
+        for (_, record) in rows::<HostRecord>(store).await? {
             self.names.insert(record.name.clone(), record.id.clone());
             self.hosts.insert(record.id.clone(), Host::new(record));
         }
-        for (key, status) in rows::<AppStatus>(store, "status/").await? {
+        for (key, status) in rows::<AppStatus>(store).await? {
             let host = key.as_str().split('/').nth(1).and_then(|id| HostId::new(id).ok());
             if let Some(host) = host.and_then(|id| self.hosts.get_mut(&id)) {
                 host.statuses.insert(status.app.clone(), status);
             }
         }
-        for (_, record) in rows::<TokenRecord>(store, "token/").await? {
+        for (_, record) in rows::<TokenRecord>(store).await? {
             self.tokens.insert(record.id.clone(), record);
         }
-        for (_, record) in rows::<BundleRecord>(store, "bundle/").await? {
+        for (_, record) in rows::<BundleRecord>(store).await? {
             self.bundles.insert(record.release.digest, record);
         }
-        for (_, record) in rows::<GrantRecord>(store, "grant/").await? {
+        for (_, record) in rows::<GrantRecord>(store).await? {
             self.grants.insert(Digest::of(record.envelope.as_bytes()), record);
         }
-        for (key, record) in rows::<AppRecord>(store, "app/").await? {
+        for (key, record) in rows::<AppRecord>(store).await? {
             if let Some(app) = key.as_str().strip_prefix("app/").and_then(|app| AppName::new(app).ok()) {
                 self.apps.insert(app, record);
             }
         }
-        for (key, record) in rows::<EnvironmentRecord>(store, "environment/").await? {
+        for (key, record) in rows::<EnvironmentRecord>(store).await? {
             let names = key.as_str().strip_prefix("environment/").and_then(|names| names.split_once('/'));
             let names =
                 names.and_then(|(app, name)| Some((AppName::new(app).ok()?, Environment::new(name).ok()?)));
             self.environments.extend(names.map(|names| (names, record)));
         }
-        for (_, event) in rows::<EventRecord>(store, "event/").await? {
+        for (_, event) in rows::<EventRecord>(store).await? {
             self.next_event = event.seq + 1;
             self.events.push_back(event);
         }
-        for (key, ()) in rows::<()>(store, "issued/").await? {
+        for (key, Issued {}) in rows::<Issued>(store).await? {
             self.issued.extend(key.as_str().strip_prefix("issued/").map(str::to_owned));
         }
         self.load_leads(store).await?;
@@ -178,22 +164,15 @@ impl Fleet {
     }
 
     async fn load_rollouts(&mut self, store: &dyn StateStore) -> Result<(), LoadError> {
-        for (_, head) in rows::<RolloutHead>(store, "rollout/").await? {
+        for (_, head) in rows::<RolloutHead>(store).await? {
             let mut entry = RolloutEntry { idempotency_key: head.idempotency_key, rollout: head.rollout };
             // What only its hosts changed has not written it; nobody sees it go down.
             entry.rollout.version = entry.rollout.version.saturating_add(UNWRITTEN);
             self.rollouts.insert(entry.rollout.id.clone(), entry);
         }
-        for (key, host) in rows::<windlass_rollout::state::Host>(store, "rollout-host/").await? {
+        for (key, host) in rows::<windlass_rollout::state::Host>(store).await? {
             if let Some((entry, name)) = self.of_rollout(&key) {
                 entry.rollout.hosts.insert(name, host);
-            }
-        }
-        for (key, failure) in rows::<Failure>(store, "rollout-failure/").await? {
-            if let Some((entry, name)) = self.of_rollout(&key)
-                && let Some(host) = entry.rollout.hosts.get_mut(&name)
-            {
-                failure.into_book(host);
             }
         }
         Ok(())

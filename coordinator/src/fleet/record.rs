@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::fence::Fence;
 use windlass_proto::grant::Grant;
-use windlass_proto::id::{AppName, Environment, HostId, HostName, RolloutId};
-use windlass_proto::phase::Fault;
+use windlass_proto::id::{AppName, Environment, HostId, HostName};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::ReleaseSpec;
 use windlass_proto::time::Timestamp;
-use windlass_rollout::cause::Cause;
-use windlass_rollout::state::Host;
 use windlass_rollout::{Failures, Releases};
 
 /// An enrolled host.
@@ -193,38 +190,9 @@ pub struct EnvironmentRecord {
     pub releases: Releases,
 }
 
-/// The first failure of one host in one rollout, as coordinators kept it beside the rollout until the rollout's own book had
-/// it. It is read, and no longer written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The app.
-    pub app: AppName,
-    /// The host.
-    pub host: HostName,
-    /// The rollout.
-    pub rollout: RolloutId,
-    /// The release that failed.
-    pub release: Option<Digest>,
-    /// Whose fault.
-    pub fault: Option<Fault>,
-    /// In one sentence.
-    pub cause: String,
-    /// When the coordinator heard of it.
-    pub at: Timestamp,
-}
-
-impl Failure {
-    /// Puts it where it belongs now: at the head of the host's book.
-    pub fn into_book(self, host: &mut Host) {
-        if !host.causes.is_empty() {
-            return;
-        }
-        let last = (!host.reason.is_empty() && host.fault.is_some() && host.reason != self.cause)
-            .then(|| Cause { fault: host.fault, reason: host.reason.clone(), release: None, at: self.at });
-        let first = Cause { fault: self.fault, reason: self.cause, release: self.release, at: self.at };
-        host.causes.extend(std::iter::once(first).chain(last));
-    }
-}
+/// That a certificate is on record in the audit log; which one is in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {}
 
 /// One line of the fleet's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,20 +234,5 @@ mod tests {
         let environment: EnvironmentRecord = serde_json::from_str(&row).unwrap();
         assert_eq!((environment.revision, environment.releases.good.len()), (7, 1));
         assert_eq!(serde_json::to_string(&environment).unwrap(), row);
-    }
-
-    /// What was kept beside a rollout goes to the head of its own book, and what that had comes after it.
-    #[test]
-    fn failures_of_old_rows_come_first() {
-        let row = r#"{"domain":"","former":null,"op":"r-1-host-1","attempt":2,"not_before":null,"way":"forward","part":"settled",
-            "heard_op":null,"seq":3,"phase":"reverted","outcome":"reverted","fault":"app","reason":"the last","detail":"",
-            "drained":null,"phase_times":{},"permit_at":null,"touched":true,"attested":null,"silent_since":null,"gone":false,
-            "reported":true,"aborted":false,"overdue":false,"sent":null}"#;
-        let mut host: Host = serde_json::from_str(row).unwrap();
-        let failure = r#"{"app":"shop","host":"host-1","rollout":"r-1","release":null,"fault":"app","cause":"the first","at":7}"#;
-        let failure: Failure = serde_json::from_str(failure).unwrap();
-        failure.clone().into_book(&mut host);
-        failure.into_book(&mut host);
-        assert_eq!(host.story(), "the first; then: the last");
     }
 }

@@ -372,12 +372,8 @@ impl Fleet {
         let excess = ended.len() - ENDED_ROLLOUTS;
         for (_, id) in ended.into_iter().take(excess.min(2)) {
             let Some(entry) = self.rollouts.remove(&id) else { continue };
-            for (name, host) in &entry.rollout.hosts {
+            for name in entry.rollout.hosts.keys() {
                 self.changes.delete(persist::rollout_host_key(&id, name));
-                if !host.causes.is_empty() {
-                    // An older coordinator kept the first of them here.
-                    self.changes.delete(persist::failure_key(&id, name));
-                }
             }
             self.changes.delete(persist::rollout_key(&id));
         }

@@ -1,6 +1,7 @@
 //! The fleet without sockets: what is on disk is always what is in memory, and history leads where it should.
 
 mod environments;
+mod golden;
 mod room;
 mod rows;
 
