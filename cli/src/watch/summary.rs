@@ -109,13 +109,14 @@ pub fn failed(rollout: &Rollout) -> impl Iterator<Item = &HostProgress> {
 pub fn success(rollout: &Rollout) -> Vec<(&'static str, String)> {
     let (done, all) = confirmed(rollout);
     let took = text::span(rollout.ended_at_ms - rollout.started_at_ms);
+    let app = text::app(&rollout.app, &rollout.environment);
     let version = rollout.to.as_ref().map_or("?", |r| r.version.as_str());
     let mut lines = Vec::new();
     if all == 0 {
-        lines.push(("Unchanged", format!("{} {version} is on every host already", rollout.app)));
+        lines.push(("Unchanged", format!("{app} {version} is on every host already")));
         return lines;
     }
-    lines.push(("Finished", format!("{} {version} on {done}/{all} hosts in {took}", rollout.app)));
+    lines.push(("Finished", format!("{app} {version} on {done}/{all} hosts in {took}")));
     let cut: u32 = rollout.hosts.iter().filter_map(|h| h.drained).map(|d| d.cut).sum();
     if cut > 0 {
         let are = if cut == 1 { "1 connection was".to_owned() } else { format!("{cut} connections were") };
@@ -129,7 +130,8 @@ pub fn success(rollout: &Rollout) -> Vec<(&'static str, String)> {
         lines.push(("Left out", format!("{}  {}", host.host, host.reason)));
     }
     if rollout.from.is_some() && rollout.kind != "rollback" {
-        lines.push(("", format!("undo: windlass rollback {}", rollout.app)));
+        let env = text::env_flag(&rollout.environment);
+        lines.push(("", format!("undo: windlass rollback {}{env}", rollout.app)));
     }
     lines
 }
@@ -341,5 +343,7 @@ mod tests {
         let lines: Vec<String> =
             success(&sample("Succeeded")).into_iter().map(|(v, l)| format!("{v}|{l}")).collect();
         insta::assert_snapshot!(lines.join("\n"));
+        let elsewhere = Rollout { environment: "staging".into(), ..sample("Succeeded") };
+        assert_eq!(success(&elsewhere).pop().unwrap().1, "undo: windlass rollback web --env staging");
     }
 }
