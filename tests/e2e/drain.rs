@@ -101,6 +101,23 @@ fn what_finishes_is_closed_what_does_not_is_cut_and_all_of_it_is_counted() {
 }
 
 #[test]
+fn a_slow_drain_takes_nothing_of_the_deadline() {
+    let (fleet, mut app) = one_host("{ timeout: 15s }", "");
+    // Ready within the five seconds that its startup probe allows, with a second to spare.
+    app.rollout =
+        "  strategy: { max_parallel: 1, max_unavailable: 1, min_healthy_time: 100ms, healthy_deadline: 6s, \
+                   progress_deadline: 60s }\n  host: { confirm_timeout: 20s }\n"
+            .into();
+    let slow = slow_request(&fleet, &app, 9000);
+    fleet.deploy(&app.version("2.0"), "2.0").expect(0);
+    assert!(is_answered(slow));
+    let host = newest(&fleet)["hosts"][0].clone();
+    let draining = host["phase_seconds"]["draining"].as_f64().unwrap();
+    assert!(draining > 6.0, "{host}");
+    fleet.serves(app.port, "2.0");
+}
+
+#[test]
 fn whatever_interrupts_a_drain_the_host_goes_back_into_traffic() {
     let (fleet, app) = one_host("{ timeout: 15s, on_timeout: abort }", "");
     let pid = get(&fleet.host(1).address, app.port, "/").unwrap().member("pid").unwrap();

@@ -41,7 +41,7 @@ fn app(confirm: &str, healthy: &str) -> App {
     let mut app = App::on_hosts("web", 8080, "systemd");
     app.drain = "{ delay: 200ms, timeout: 60s }".into();
     app.rollout = format!(
-        "  strategy: {{ max_parallel: 1, max_unavailable: 1, min_healthy_time: {healthy}, healthy_deadline: 80s, \
+        "  strategy: {{ max_parallel: 1, max_unavailable: 1, min_healthy_time: {healthy}, healthy_deadline: 40s, \
          progress_deadline: 110s }}\n  host: {{ confirm_timeout: {confirm} }}\n"
     );
     app

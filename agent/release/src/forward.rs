@@ -8,7 +8,7 @@ use windlass_proto::time::Span;
 use crate::effect::{Checks, Effect};
 use crate::event::{Done, Health};
 use crate::network::{self, Network};
-use crate::now::{BootTime, LEASE_FRESH};
+use crate::now::LEASE_FRESH;
 use crate::refused::Refused;
 use crate::state::{Progress, RevertGoal, Supervision};
 use crate::step::Machine;
@@ -23,11 +23,11 @@ impl Machine {
     pub(crate) fn forward_done(&mut self, done: Done) -> Result<(), Refused> {
         let to = self.operation()?.to.clone();
         match (&self.state.progress, done) {
-            (Progress::Draining { healthy_by, contact_by }, Done::Drained(drained)) => {
-                let (healthy_by, contact_by) = (*healthy_by, *contact_by);
+            (Progress::Draining { contact_by }, Done::Drained(drained)) => {
+                let contact_by = *contact_by;
                 self.note_drained(drained);
                 if self.now.boot < contact_by || self.now.in_contact() {
-                    self.stop_old(healthy_by);
+                    self.stop_old();
                 } else {
                     self.undrain(Fault::Transport, CONTACT_LOST);
                 }
@@ -38,10 +38,8 @@ impl Machine {
                 let noun = if left == 1 { "connection" } else { "connections" };
                 self.undrain(Fault::App, &format!("{left} {noun} outlived the drain"));
             }
-            (Progress::Stopping { healthy_by }, Done::Stopped { cut }) => {
-                let healthy_by = *healthy_by;
+            (Progress::Stopping, Done::Stopped { cut }) => {
                 self.settle_drained(cut);
-                self.enter(Progress::Switching { healthy_by });
                 self.switch(to);
             }
             (Progress::Switching { healthy_by }, Done::Switched) => {
@@ -114,7 +112,14 @@ impl Machine {
         self.hook(&to, HookName::AfterBlockTraffic);
     }
 
+    /// The old release has gone: from here on the time of the new one counts.
     pub(crate) fn switch(&mut self, to: ReleaseRef) {
+        let within = self.state.operation.as_ref().map_or(Span(0), |op| op.order.healthy_deadline);
+        self.enter(Progress::Switching { healthy_by: self.now.boot.after(within) });
+        self.switch_again(to);
+    }
+
+    pub(crate) fn switch_again(&mut self, to: ReleaseRef) {
         self.hook(&to, HookName::BeforeInstall);
         self.ask(Effect::Switch { to: Some(to) });
     }
@@ -137,10 +142,10 @@ impl Machine {
     }
 
     /// From here on a failure is a revert.
-    pub(crate) fn stop_old(&mut self, healthy_by: BootTime) {
+    pub(crate) fn stop_old(&mut self) {
         self.state.supervision = Supervision::Off;
         self.state.restarts = 0;
-        self.enter(Progress::Stopping { healthy_by });
+        self.enter(Progress::Stopping);
         self.ask(Effect::StopProbes);
         if let Some(release) = self.state.current.clone() {
             self.hook_if_it_works(&release, HookName::ApplicationStop);
@@ -216,13 +221,10 @@ impl Machine {
     pub(crate) fn forward_tick(&mut self) {
         let now = self.now.boot;
         match self.state.progress {
-            Progress::Draining { healthy_by, .. } if now >= healthy_by => {
-                self.undrain(Fault::App, &self.too_late("the drain did not end"));
-            }
-            Progress::Draining { healthy_by, .. } => match self.now.contact {
+            Progress::Draining { .. } => match self.now.contact {
                 Some(contact) if self.now.in_contact() => {
                     let contact_by = contact.after(LEASE_FRESH);
-                    self.enter(Progress::Draining { healthy_by, contact_by });
+                    self.enter(Progress::Draining { contact_by });
                 }
                 _ => self.undrain(Fault::Transport, CONTACT_LOST),
             },
@@ -234,9 +236,6 @@ impl Machine {
                 } else {
                     self.revert(Fault::App, &self.too_late("not ready"));
                 }
-            }
-            Progress::Stopping { .. } => {
-                self.revert(Fault::App, &self.too_late("the old release did not stop"));
             }
             Progress::Switching { .. } => self.revert(Fault::Host, &self.too_late("the link did not move")),
             Progress::Starting { .. } => self.revert(Fault::App, &self.too_late("startup did not pass")),
@@ -254,9 +253,9 @@ impl Machine {
         let Some(operation) = &self.state.operation else { return what.to_owned() };
         let within = operation.order.healthy_deadline;
         if operation.complaint.is_empty() {
-            format!("{what}, so not healthy within {within} of the permit")
+            format!("{what}, so not healthy within {within}")
         } else {
-            format!("{what}, so not healthy within {within} of the permit: {}", operation.complaint)
+            format!("{what}, so not healthy within {within}: {}", operation.complaint)
         }
     }
 

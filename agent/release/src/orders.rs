@@ -130,17 +130,15 @@ impl Machine {
         let contact = self.now.contact.filter(|_| self.now.in_contact()).ok_or(Refused::NoContact)?;
         self.reaffirm(epoch)?;
         let operation = self.operation()?;
-        let healthy_by = self.now.boot.after(operation.order.healthy_deadline);
         let to = operation.to.clone();
         match self.state.current.clone() {
             Some(release) => {
                 let contact_by = contact.after(LEASE_FRESH);
-                self.enter(Progress::Draining { healthy_by, contact_by });
+                self.enter(Progress::Draining { contact_by });
                 self.drain(release);
             }
             None => {
                 self.state.supervision = Supervision::Off;
-                self.enter(Progress::Switching { healthy_by });
                 self.switch(to);
             }
         }

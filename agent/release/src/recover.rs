@@ -45,10 +45,10 @@ impl Machine {
                 Some(release) => self.drain(release),
                 None => self.undrain(Fault::Agent, "nothing runs that could be drained"),
             },
-            Progress::Stopping { healthy_by } => self.stop_old(healthy_by),
+            Progress::Stopping => self.stop_old(),
             Progress::Switching { .. } => {
                 if let Some(to) = self.state.operation.as_ref().map(|operation| operation.to.clone()) {
-                    self.switch(to);
+                    self.switch_again(to);
                 }
             }
             Progress::Starting { .. } => {

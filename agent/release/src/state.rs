@@ -70,10 +70,8 @@ pub enum Progress {
     Staging,
     /// Waiting for the permit.
     Staged,
-    /// Out of traffic.
+    /// Out of traffic. How long that may take is the running release's own affair: the shell ends it.
     Draining {
-        /// To be healthy by then.
-        healthy_by: BootTime,
         /// Contact is lost then, unless a lease was renewed since.
         contact_by: BootTime,
     },
@@ -84,12 +82,9 @@ pub enum Progress {
         /// Waiting until then to try again.
         retry_at: Option<BootTime>,
     },
-    /// The old release is being stopped.
-    Stopping {
-        /// To be healthy by then.
-        healthy_by: BootTime,
-    },
-    /// The link moves.
+    /// The old release is being stopped, within its own grace: the shell ends it.
+    Stopping,
+    /// The link moves. From here on the new release has its `healthy_deadline`.
     Switching {
         /// To be healthy by then.
         healthy_by: BootTime,
@@ -285,7 +280,7 @@ impl State {
     /// The release whose process should exist now, if one should.
     pub fn wanted(&self) -> Option<&ReleaseRef> {
         match self.progress {
-            Progress::Quarantined | Progress::Stopping { .. } | Progress::Switching { .. } => None,
+            Progress::Quarantined | Progress::Stopping | Progress::Switching { .. } => None,
             Progress::Reverting { step, .. } => match step {
                 RevertStep::Starting { .. } | RevertStep::Verifying { .. } | RevertStep::Admitting => {
                     self.current.as_ref()
@@ -299,11 +294,10 @@ impl State {
     /// When the next [`crate::Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<BootTime> {
         match &self.progress {
-            Progress::Draining { healthy_by, contact_by } => Some(*healthy_by.min(contact_by)),
+            Progress::Draining { contact_by } => Some(*contact_by),
             Progress::Undraining { retry_at, .. } => *retry_at,
-            Progress::Stopping { healthy_by }
-            | Progress::Switching { healthy_by }
-            | Progress::Starting { healthy_by } => Some(*healthy_by),
+            Progress::Stopping => None,
+            Progress::Switching { healthy_by } | Progress::Starting { healthy_by } => Some(*healthy_by),
             Progress::Verifying { healthy_by, .. } => {
                 Some(self.healthy_at().map_or(*healthy_by, |at| at.min(*healthy_by)))
             }

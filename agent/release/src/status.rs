@@ -60,7 +60,7 @@ fn detail(state: &State) -> String {
         Progress::Draining { .. } => "waiting for requests to finish",
         Progress::Undraining { retry_at: Some(_), .. } => "waiting to try again to return to traffic",
         Progress::Undraining { .. } => "returning to traffic",
-        Progress::Stopping { .. } => "stopping the old release",
+        Progress::Stopping => "stopping the old release",
         Progress::Switching { .. } => "moving the link",
         Progress::Starting { .. } => "waiting for startup",
         Progress::Verifying { ready_since: None, .. } => "waiting for readiness",

@@ -88,7 +88,7 @@ impl Machine {
     fn done(&mut self, done: Done) -> Result<(), Refused> {
         match self.state.progress {
             Progress::Draining { .. }
-            | Progress::Stopping { .. }
+            | Progress::Stopping
             | Progress::Switching { .. }
             | Progress::Starting { .. }
             | Progress::Verifying { .. }
@@ -109,7 +109,7 @@ impl Machine {
                 self.undrain(fault, reason);
                 Ok(())
             }
-            Progress::Stopping { .. }
+            Progress::Stopping
             | Progress::Switching { .. }
             | Progress::Starting { .. }
             | Progress::Verifying { .. }
@@ -137,7 +137,7 @@ impl Machine {
             Progress::Reverting { .. } => self.revert_health(health),
             Progress::Draining { .. }
             | Progress::Undraining { .. }
-            | Progress::Stopping { .. }
+            | Progress::Stopping
             | Progress::Switching { .. }
             | Progress::Quarantined => Err(self.not_now()),
             _ => self.supervision_health(health),
@@ -147,8 +147,8 @@ impl Machine {
     fn exited(&mut self, how: &str) -> Result<(), Refused> {
         match self.state.progress {
             // It is out of traffic and has ended: what the drain was for.
-            Progress::Draining { healthy_by, .. } => {
-                self.stop_old(healthy_by);
+            Progress::Draining { .. } => {
+                self.stop_old();
                 Ok(())
             }
             Progress::Starting { .. }
@@ -160,7 +160,7 @@ impl Machine {
             }
             Progress::Reverting { .. } => self.revert_exited(how),
             Progress::Undraining { .. }
-            | Progress::Stopping { .. }
+            | Progress::Stopping
             | Progress::Switching { .. }
             | Progress::Quarantined => Err(self.not_now()),
             _ => self.supervision_exited(how),
@@ -175,7 +175,7 @@ impl Machine {
             Progress::Undraining { .. } => self.undrain_again(),
             Progress::Reverting { .. } => self.revert_tick(),
             Progress::Draining { .. }
-            | Progress::Stopping { .. }
+            | Progress::Stopping
             | Progress::Switching { .. }
             | Progress::Starting { .. }
             | Progress::Verifying { .. }

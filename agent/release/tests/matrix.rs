@@ -225,13 +225,7 @@ fn each_failure_has_its_end_and_its_fault() {
         (|w| w.no_switch_to = vec![2], Phase::Reverted, Outcome::Reverted, Fault::Host, "no such directory"),
         (|w| w.not_startable = vec![2], Phase::Reverted, Outcome::Reverted, Fault::Host, "exec format error"),
         (|w| w.no_startup = vec![2], Phase::Reverted, Outcome::Reverted, Fault::App, "connection refused"),
-        (
-            |w| w.not_ready = vec![2],
-            Phase::Reverted,
-            Outcome::Reverted,
-            Fault::App,
-            "within 5m of the permit: status 503",
-        ),
+        (|w| w.not_ready = vec![2], Phase::Reverted, Outcome::Reverted, Fault::App, "within 5m: status 503"),
         (|w| w.smoke_fails = vec![2], Phase::Reverted, Outcome::Reverted, Fault::App, "status 500"),
         (
             |w| w.not_startable = vec![1, 2],
@@ -363,6 +357,46 @@ fn losing_contact_while_draining_goes_back_into_traffic() {
     assert_eq!((host.phase(), fault(&host)), (Phase::Undraining, Some(Fault::Transport)));
     host.settle();
     assert_eq!((host.phase(), host.running), (Phase::Failed, Some(1)));
+}
+
+/// Drain and stop have limits of their own, which the shell keeps; the time of the new release begins when they have ended.
+#[test]
+fn what_leaves_takes_nothing_of_the_time_of_what_comes() {
+    const LONGER: u64 = 400_000;
+    let mut host = at(Phase::Draining);
+    for _ in 0..LONGER / 5_000 {
+        host.boot += 5_000;
+        host.contact = Some(host.boot);
+    }
+    let turn = host.state.turn;
+    host.must(Event::Done { turn, done: Done::Drained(windlass_proto::phase::Drained::default()) });
+    assert_eq!((host.phase(), host.state.wake_at()), (Phase::Stopping, None));
+    host.boot += LONGER;
+    let turn = host.state.turn;
+    host.must(Event::Done { turn, done: Done::Stopped { cut: 0 } });
+    let deadline = BootTime(host.boot + assign(2, 2).order.healthy_deadline.0);
+    assert_eq!((host.phase(), host.state.wake_at()), (Phase::Switching, Some(deadline)));
+    // An agent that starts again in between has no more time than that.
+    host.boot += 10_000;
+    host.must(Event::Recovered { same_boot: true });
+    assert_eq!((host.phase(), host.state.wake_at()), (Phase::Switching, Some(deadline)));
+}
+
+/// A drain or a stop that the shell gives up ends as it always did: back into traffic before anything was stopped, back to
+/// the release before afterwards.
+#[test]
+fn what_is_stuck_before_the_switch_comes_to_an_end() {
+    for (phase, then) in [(Phase::Draining, Phase::Undraining), (Phase::Stopping, Phase::Reverting)] {
+        let mut host = at(phase);
+        host.boot += 3_600_000;
+        let turn = host.state.turn;
+        let reason = "drain did not end within 185 s".to_owned();
+        host.must(Event::Failed { turn, fault: Fault::Agent, reason });
+        assert_eq!((host.phase(), fault(&host)), (then, Some(Fault::Agent)));
+        host.settle();
+        assert_eq!(host.running, Some(1), "{phase}");
+        assert!(host.state.is_settled(), "{phase}");
+    }
 }
 
 /// An agent that was kept from its deadline: nothing is stopped on the strength of an old lease.

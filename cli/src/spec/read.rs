@@ -470,8 +470,7 @@ environments:
                 .unwrap();
         }
         let args = SpecFile { file: "windlass.yaml".into(), env: env.map(str::to_owned), set: Vec::new() };
-        // Its deadline still has to cover the running release's drain and stop, which 5m does not.
-        let text = EXAMPLE.replace("healthy_deadline: 5m", "healthy_deadline: 6m").replace(from, to);
+        let text = EXAMPLE.replace(from, to);
         let (spec, problems) = Reader::new(&args, Scope::Everything).read(&text, dir.path());
         let errors = problems.iter().filter(|p| p.level == Level::Error);
         (spec.map(|spec| spec.rollout), errors.map(|p| p.render("windlass.yaml", &[])).collect())

@@ -22,7 +22,11 @@ pub const RESEND: Span = Span::secs(5);
 /// The host keeps `healthy_deadline` itself; this much later the rollout stops believing that it does.
 const SLACK: Span = Span::secs(10);
 
-/// A host tries its way back a few times, each within `healthy_deadline`.
+/// The same for drain and stop. An agent adds almost that much to a release's own times before it calls them stuck: it reads
+/// the target again, tells load balancers, and kills.
+const LEAVING_SLACK: Span = Span::secs(240);
+
+/// A host tries its way back a few times, each within the time of one change.
 const RETURNS: u64 = 4;
 
 impl Turn {
@@ -150,7 +154,7 @@ impl Turn {
         let since = host.silent_since?;
         let healthy = self.r.spec.strategy.healthy_deadline;
         if host.in_flight() {
-            return Some(host.permit_at.unwrap_or(since).max(since).after(healthy));
+            return Some(host.permit_at.unwrap_or(since).max(since).after(self.r.leaving).after(healthy));
         }
         let waits = self.r.spec.targets.absent == Absent::Wait;
         let through = matches!(host.outcome, Some(outcome) if outcome != Outcome::Confirmed);
@@ -168,13 +172,20 @@ impl Turn {
             .map(|(name, _)| name.clone())
             .collect();
         for name in late {
-            let deadline = self.r.spec.strategy.healthy_deadline;
+            let (leaving, healthy) = (self.r.leaving, self.r.spec.strategy.healthy_deadline);
             let Some(host) = self.r.hosts.get_mut(&name) else { continue };
             if host.part == Part::Go && !matches!(host.phase, Phase::Reverting | Phase::Undraining) {
                 (host.part, host.overdue, host.sent) = (Part::Abort, true, None);
                 let detail =
                     if host.detail.is_empty() { String::new() } else { format!(" ({})", host.detail) };
-                let why = format!("not healthy within {deadline}; it was {}{detail}", host.phase);
+                let why = if is_leaving(host.phase) {
+                    format!(
+                        "drain and stop, {leaving} at most, have not ended; it was {}{detail}",
+                        host.phase
+                    )
+                } else {
+                    format!("not healthy within {healthy}; it was {}{detail}", host.phase)
+                };
                 host.judge(Fault::App, why, now);
             } else {
                 (host.part, host.outcome) = (Part::Settled, Some(Outcome::Lost));
@@ -198,8 +209,16 @@ impl Turn {
         let healthy = self.r.spec.strategy.healthy_deadline;
         let returning =
             host.part == Part::Abort || matches!(host.phase, Phase::Reverting | Phase::Undraining);
-        let allowed = if returning { healthy * RETURNS } else { healthy };
-        host.permit_at.map(|at| at.after(allowed).after(SLACK))
+        let allowed = if returning {
+            (self.r.leaving + healthy) * RETURNS + SLACK
+        } else if is_leaving(host.phase) {
+            self.r.leaving + LEAVING_SLACK
+        } else {
+            let left =
+                [Phase::Draining, Phase::Stopping].iter().filter_map(|phase| host.phase_times.get(phase));
+            left.fold(healthy + SLACK, |sum, took| sum + Span(*took))
+        };
+        host.permit_at.map(|at| at.after(allowed))
     }
 
     /// Asks to be woken when the next of all these is due.
@@ -230,4 +249,9 @@ impl Turn {
             self.effects.push(Effect::SetTimer { at });
         }
     }
+}
+
+/// Whether the release to come has not begun to use its time: what runs is still there, as far as is known.
+const fn is_leaving(phase: Phase) -> bool {
+    matches!(phase, Phase::Staged | Phase::Draining | Phase::Stopping)
 }

@@ -75,6 +75,7 @@ impl Rollout {
             aborted_by: None,
             accepted: 0,
             last_host: plan.last_host.is_some(),
+            leaving: plan.leaving,
             batches: plan.batches.clone(),
             hosts,
             progress_since: now,

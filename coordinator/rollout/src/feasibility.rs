@@ -68,7 +68,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
     let refusing = grants::check(&order, &targets, &hosts.excused, &mut checks);
     jump::check(&order, &changing, &mut checks);
     way_back(&order, &changing, &mut checks);
-    deadlines(&order, &mut checks);
+    let longest = deadlines(&order, &changing, &mut checks);
 
     let arriving = timing::arriving(&order.release, &order.spec);
     let leaving: BTreeMap<&HostName, Span> =
@@ -108,6 +108,7 @@ pub fn make(order: Order, fleet: &Fleet) -> Plan {
         former,
         moving,
         last_host,
+        leaving: longest,
         wide,
         order,
     }
@@ -281,7 +282,9 @@ fn way_back(order: &Order, changing: &[&FleetHost], checks: &mut Checks) {
     }
 }
 
-fn deadlines(order: &Order, checks: &mut Checks) {
+/// The times of one host, and how they fit together. Returns the longest that any release takes to leave in this rollout: what
+/// runs now, or the target where it has to go back.
+fn deadlines(order: &Order, changing: &[&FleetHost], checks: &mut Checks) -> Span {
     let strategy = &order.spec.strategy;
     let worst = Worst::of(&order.release, &order.spec);
     let before = checks.0.len();
@@ -296,11 +299,15 @@ fn deadlines(order: &Order, checks: &mut Checks) {
             ),
         );
     }
-    if strategy.progress_deadline <= strategy.healthy_deadline {
+    let slowest = changing.iter().map(|host| (host.leaving(&order.release), &host.name)).max();
+    let (leaves, on) = slowest.map_or((Span(0), String::new()), |(span, host)| (span, format!(" on {host}")));
+    let needed = leaves + strategy.healthy_deadline;
+    if strategy.progress_deadline <= needed {
         checks.error(
             "deadlines",
             format!(
-                "progress_deadline {} must be longer than healthy_deadline {}; raise rollout.strategy.progress_deadline",
+                "progress_deadline {} must be longer than drain and stop of what runs ({leaves}{on}) and healthy_deadline {} \
+                 together; raise rollout.strategy.progress_deadline above {needed}",
                 strategy.progress_deadline, strategy.healthy_deadline
             ),
         );
@@ -308,7 +315,11 @@ fn deadlines(order: &Order, checks: &mut Checks) {
     if checks.0.len() == before {
         checks.ok(
             "deadlines",
-            format!("a host may take {} of its {}", worst.total(), strategy.healthy_deadline),
+            format!(
+                "a host may take {} of its {}, after {leaves} for what runs to leave",
+                worst.total(),
+                strategy.healthy_deadline
+            ),
         );
     }
     let confirm = order.spec.host.confirm_timeout;
@@ -326,6 +337,7 @@ fn deadlines(order: &Order, checks: &mut Checks) {
             format!("confirm_timeout {confirm}: a restart of the coordinator would take good releases back"),
         );
     }
+    leaves.max(timing::leaving(&order.release))
 }
 
 fn rollback_time(order: &Order, rollback: Span, checks: &mut Checks) {

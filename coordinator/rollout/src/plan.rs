@@ -206,6 +206,8 @@ pub struct Plan {
     pub moving: BTreeMap<HostName, Environment>,
     /// The host that serves alone and is to be changed.
     pub last_host: Option<HostName>,
+    /// Longest that any release takes to be drained and stopped in this rollout.
+    pub leaving: Span,
     /// More than half of the hosts may be out of service at once.
     pub wide: bool,
 }

@@ -27,7 +27,7 @@ impl Turn {
             }
             host.sent = Some(Sent { what, at: self.now });
             if what == Said::Permit {
-                // The host's own deadline begins when it takes the permit, at the earliest now.
+                // The host's own times begin when it takes the permit, at the earliest now.
                 host.permit_at = Some(self.now);
             }
             let op = host.op.clone();

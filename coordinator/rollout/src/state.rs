@@ -12,7 +12,7 @@ use windlass_proto::id::{AppName, Environment, HostName, OpId, RolloutId};
 use windlass_proto::phase::{Drained, Fault, HookRun, Outcome, Phase};
 use windlass_proto::release::ReleaseRef;
 use windlass_proto::spec::{HostOrder, RolloutSpec};
-use windlass_proto::time::Timestamp;
+use windlass_proto::time::{Span, Timestamp};
 use windlass_proto::trace::TraceParent;
 
 /// What was asked for.
@@ -314,6 +314,9 @@ pub struct Rollout {
     /// plan has said so.
     #[serde(default)]
     pub last_host: bool,
+    /// Longest that any release takes to be drained and stopped on a host of this rollout.
+    #[serde(default)]
+    pub leaving: Span,
     /// Hosts in the order of change.
     pub batches: Vec<Vec<HostName>>,
     /// All hosts of the plan: to be changed, unchanged and excused.

@@ -1,15 +1,8 @@
 //! How long a host may take and should take, from the release's own times.
 
-pub use windlass_proto::spec::check::Worst;
-use windlass_proto::spec::{Drain, Probe, ReleaseSpec, RolloutSpec};
+pub use windlass_proto::spec::check::{Worst, leaving};
+use windlass_proto::spec::{Probe, ReleaseSpec, RolloutSpec};
 use windlass_proto::time::Span;
-
-/// Longest that a release takes to leave: it is drained, then stopped. Its own limits count in full, for a connection lives
-/// as long as its client likes.
-pub fn leaving(release: &ReleaseSpec) -> Span {
-    let Drain { delay, timeout, .. } = release.drain;
-    if release.runtime.has_process() { delay + timeout + release.stop.grace } else { delay }
-}
 
 /// What one host takes to come to a release when nothing goes wrong: probes pass at first. What leaves before is not in it.
 pub fn arriving(release: &ReleaseSpec, spec: &RolloutSpec) -> Span {

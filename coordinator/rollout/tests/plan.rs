@@ -5,6 +5,7 @@ mod fleet;
 
 use windlass_proto::grant::Past;
 use windlass_proto::spec::RolloutSpec;
+use windlass_proto::time::Span;
 use windlass_rollout::failures::Parole;
 use windlass_rollout::plan::{Fleet, HostState, Level, OpenRollout, Order, Poisoned};
 use windlass_rollout::{Fetch, Kind, Plan, make_plan};
@@ -238,17 +239,24 @@ fn what_hosts_cannot_do_is_found() {
 
 #[test]
 fn deadlines_must_add_up() {
-    // drain 5 s + stop 5 s + startup 10 s + min_healthy_time 2 s
-    refused("deadlines", &["= 22s", "raise"], |order, _| {
-        order.spec.strategy.healthy_deadline = "21s".parse().unwrap();
+    // startup 10 s + min_healthy_time 2 s; drain and stop are not part of it.
+    refused("deadlines", &["= 12s", "raise"], |order, _| {
+        order.spec.strategy.healthy_deadline = "11s".parse().unwrap();
     });
-    assert_eq!(
-        plan_with(|order, _| order.spec.strategy.healthy_deadline = "22s".parse().unwrap()).refusal(),
-        None
-    );
-    refused("deadlines", &["progress_deadline 1m", "raise"], |order, _| {
-        order.spec.strategy.progress_deadline = "1m".parse().unwrap();
+    let tight = plan_with(|order, _| order.spec.strategy.healthy_deadline = "12s".parse().unwrap());
+    assert_eq!((tight.refusal(), tight.leaving), (None, Span::secs(10)));
+    // What runs may take to leave, and so may the target one day: both count where nothing has become healthy for a while.
+    refused("deadlines", &["progress_deadline 1m10s", "58s on host-3", "above 1m10s"], |order, fleet| {
+        order.spec.strategy.progress_deadline = "70s".parse().unwrap();
+        order.spec.strategy.healthy_deadline = "12s".parse().unwrap();
+        fleet.hosts[2].leaving = Some(Span::secs(58));
     });
+    let slow = plan_with(|order, fleet| {
+        order.spec.strategy.progress_deadline = "71s".parse().unwrap();
+        order.spec.strategy.healthy_deadline = "12s".parse().unwrap();
+        fleet.hosts[2].leaving = Some(Span::secs(58));
+    });
+    assert_eq!((slow.refusal(), slow.leaving), (None, Span::secs(58)));
     refused("confirm_timeout", &["30s"], |order, _| order.spec.host.confirm_timeout = "1s".parse().unwrap());
     warned("confirm_timeout", &["10s"], |order, _| order.spec.host.confirm_timeout = "10s".parse().unwrap());
     let slow =

