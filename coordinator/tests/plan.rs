@@ -104,6 +104,24 @@ async fn a_plan_counts_what_hosts_lack_and_keeps_nothing() {
     let planned = plan(&mut operator, order).await;
     assert_eq!(planned.bytes_to_send, 3 * sum(&unlike) + sum(&alike));
     assert_eq!(plan(&mut operator, proposal(&second)).await, planned);
+    let difference = planned.difference.unwrap();
+    assert_eq!((difference.changes.len(), difference.left_out, &*difference.unknown), (1, 0, ""));
+    assert_eq!(difference.changes[0].path, "files/data");
+    assert_eq!(difference.changed, Some(rpc::FileCount { files: 1, bytes: second.manifest.total_bytes() }));
+
+    // The one before it cannot be read any more: that is said, and the plan is made all the same.
+    let lost = walk(coordinator.dir.path()).into_iter().find(|path| path.ends_with(first.digest.hex()));
+    std::fs::remove_file(lost.unwrap()).unwrap();
+    let planned = plan(&mut operator, proposal(&second)).await;
+    let difference = planned.difference.unwrap();
+    assert!(difference.unknown.contains("cannot read shop 1.0"), "{difference:?}");
+    assert_eq!((difference.changes.len(), planned.batches.len()), (0, 3));
+}
+
+/// All files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,3 +142,48 @@ fn a_plan_changes_nothing_and_may_be_made_again_after_an_edit() {
     assert_eq!(plan(&["--bundle", digest])["bytes_to_send"], 0);
     assert_eq!(bundles(), 1);
 }
+
+#[test]
+fn a_plan_shows_what_changes_and_no_secret() {
+    let fleet = fleet::new().hosts(1).up();
+    let mut app = App::new("web", free_port(1));
+    app.runtime = "    env: { LOG_LEVEL: info, DB_PASSWORD: hunter1 }\n".into();
+    let spec = app.version("1.0");
+    let plan = |version: &str, more: &[&str]| {
+        let args = [&["plan", "-f", spec.to_str().unwrap(), "--version", version], more].concat();
+        fleet.windlass(&args).expect(0)
+    };
+    let first = plan("1.0", &[]).stdout;
+    assert!(first.contains("first release: there is nothing"), "{first}");
+    assert_eq!(plan("1.0", &["-o", "json"]).json()["changes"], serde_json::json!([]));
+    fleet.deploy(&spec, "1.0").expect(0);
+
+    app.runtime = "    env: { LOG_LEVEL: debug, DB_PASSWORD: hunter2 }\n".into();
+    app.drain = "{ timeout: 2s }".into();
+    app.script("prepare", "true");
+    app.release = "  hooks: { before_install: [{ run: [prepare], timeout: 5s }] }\n".into();
+    app.version("2.0");
+    let text = plan("2.0", &[]).stdout;
+    for line in [
+        "~ release.runtime.env.LOG_LEVEL: info -> debug",
+        "~ release.runtime.env.DB_PASSWORD: (hidden) -> (hidden)",
+        "~ release.drain.timeout: 1s -> 2s",
+        "+ release.hooks.before_install.0.run: prepare",
+        "1 file added (15 B), 1 file changed (12 B)",
+        "+ files/prepare: 15 bytes",
+        "~ files/app.conf: 12 bytes",
+    ] {
+        assert!(text.contains(line), "no {line} in\n{text}");
+    }
+    let json = plan("2.0", &["-o", "json"]).json();
+    let changed =
+        json["changes"].as_array().unwrap().iter().find(|it| it["path"] == "release.runtime.env.LOG_LEVEL");
+    assert_eq!(
+        changed.unwrap(),
+        &serde_json::json!({"path": "release.runtime.env.LOG_LEVEL", "from": "info", "to": "debug"})
+    );
+    let hook = json["changes"].as_array().unwrap().iter().find(|it| it["path"] == "files/prepare");
+    assert_eq!(hook.unwrap()["from"], serde_json::Value::Null);
+    assert_eq!(json["files_added"], serde_json::json!({"files": 1, "bytes": 15}));
+    assert!(!(text + &json.to_string()).contains("hunter"), "a secret is shown");
+}

@@ -8,6 +8,7 @@ mod counter;
 pub mod demo;
 pub mod deploy;
 pub mod dev;
+mod difference;
 pub mod environment;
 pub mod events;
 pub mod host;

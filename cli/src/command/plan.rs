@@ -2,7 +2,7 @@
 
 use windlass_proto::rpc::{Check, Plan};
 
-use super::order;
+use super::{difference, order};
 use crate::args;
 use crate::error::{ExpectedError, Result};
 use crate::exit::Exit;
@@ -120,10 +120,11 @@ pub fn render(plan: &Plan) -> String {
     page.push_str(&format!("   revision {}, {} to change\n", plan.revision, text::count(hosts, "host")));
     let former = plan.from.as_ref().map_or("nothing", |from| text::short_digest(&from.digest));
     page.push_str(&format!(
-        "  ~ bundle  {former} -> {}    {} to send\n\n",
+        "  ~ bundle  {former} -> {}    {} to send\n",
         text::short_digest(&to.digest),
         text::bytes(plan.bytes_to_send)
     ));
+    page.push_str(&difference::render(plan));
     for batch in &plan.batches {
         let count = text::count(batch.hosts.len(), "host");
         page.push_str(&format!("  batch {:<3} {count:<9} {}\n", batch.index, names(&batch.hosts)));
@@ -199,6 +200,7 @@ mod tests {
             unchanged: vec!["web-13".into()],
             candidates: Vec::new(),
             grant: None,
+            difference: None,
         }
     }
 

@@ -139,6 +139,11 @@ pub fn rollout_list(rollouts: &[rpc::Rollout]) -> Value {
 
 /// A plan.
 pub fn plan(p: &rpc::Plan) -> Value {
+    let difference = p.difference.as_ref();
+    let told = |value: &String| (!value.is_empty()).then(|| value.clone());
+    let files = |count: Option<&rpc::FileCount>| {
+        count.map(|count| json!({ "files": count.files, "bytes": count.bytes }))
+    };
     let checks: Value =
         p.checks.iter().map(|c| json!({ "id": c.id, "level": c.level, "message": c.message })).collect();
     json!({
@@ -152,6 +157,13 @@ pub fn plan(p: &rpc::Plan) -> Value {
         "estimate_seconds": p.estimate_seconds,
         "rollback_seconds": p.rollback_seconds,
         "bytes_to_send": p.bytes_to_send,
+        "changes": difference.map_or(&[][..], |d| &d.changes).iter()
+            .map(|c| json!({ "path": c.path, "from": told(&c.from), "to": told(&c.to) })).collect::<Value>(),
+        "changes_left_out": difference.map_or(0, |d| d.left_out),
+        "changes_unknown": difference.map(|d| d.unknown.as_str()).filter(|why| !why.is_empty()),
+        "files_added": files(difference.and_then(|d| d.added.as_ref())),
+        "files_removed": files(difference.and_then(|d| d.removed.as_ref())),
+        "files_changed": files(difference.and_then(|d| d.changed.as_ref())),
         "unchanged": p.unchanged,
         "refusing": p.grant.as_ref().map(|terms| terms.hosts.as_slice()).unwrap_or_default(),
         "candidates": p.candidates.iter().map(|c| json!({ "release": release(c.release.as_ref()), "hosts": c.hosts })).collect::<Value>(),

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod audit;
 pub mod auth;
 pub mod bundle;
+pub mod difference;
 pub mod fleet;
 pub mod index;
 pub mod logs;
@@ -23,6 +24,7 @@ use windlass_proto::limits::{MESSAGE_BYTES, PIECE_BYTES};
 use windlass_proto::rpc::{self, ErrorKind};
 
 use self::audit::AuditLog;
+use self::difference::Differences;
 use self::index::Indexes;
 use self::packed::PackedEnvelopes;
 use crate::driver::Driver;
@@ -47,6 +49,8 @@ pub struct Shared {
     pub indexes: Indexes,
     /// The same for planning, so that a plan makes no host wait for its chunks.
     pub plan_indexes: Indexes,
+    /// What releases change over others.
+    pub differences: Differences,
     /// Envelopes as they travel to hosts.
     pub packed: PackedEnvelopes,
     /// What hosts were asked.
@@ -65,6 +69,7 @@ impl Shared {
             objects,
             indexes: Indexes::default(),
             plan_indexes: Indexes::default(),
+            differences: Differences::default(),
             packed: PackedEnvelopes::default(),
             questions: Questions::default(),
             audit,

@@ -8,6 +8,7 @@ use windlass_proto::rpc::{self, ErrorKind};
 use windlass_rollout::{Fetch, Plan};
 
 use super::Shared;
+use super::difference::Differences;
 use crate::fleet::{OrderText, Target};
 use tonic::Status;
 
@@ -15,20 +16,26 @@ use tonic::Status;
 /// are nearly all; what only others hold counts as not there.
 const HELD: usize = 6;
 
-/// Makes a plan of an order, or of a proposal in place of its target; with the terms of the grant that it lacks.
-pub async fn make(
-    shared: &Shared,
-    text: OrderText,
-    proposal: Option<rpc::Proposal>,
-) -> Result<(Plan, Option<rpc::GrantTerms>), Status> {
-    let (target, chunks) = match proposal {
+/// A plan, and what is told with it.
+pub struct Made {
+    /// The plan.
+    pub plan: Plan,
+    /// The terms of the grant that it lacks.
+    pub grant: Option<rpc::GrantTerms>,
+    /// What its target changes over the release before it.
+    pub difference: Option<rpc::PlanDifference>,
+}
+
+/// Makes a plan of an order, or of a proposal in place of its target.
+pub async fn make(shared: &Shared, text: OrderText, proposal: Option<rpc::Proposal>) -> Result<Made, Status> {
+    let (target, chunks, proposed) = match proposal {
         Some(proposal) => {
             let opened = tokio::task::spawn_blocking(move || open(&proposal)).await;
-            let (target, chunks) =
+            let (target, manifest) =
                 opened.map_err(|_| ErrorKind::Internal.status("reading the proposal failed"))??;
-            (Some(target), Some(chunks))
+            (Some(target), Some(manifest.chunks()), Some(manifest))
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     let resolved = shared.driver.request(move |fleet| {
         let order = fleet.order(&text, target)?;
@@ -50,10 +57,15 @@ pub async fn make(
         let terms = lacks.then(|| fleet.grant_terms(&plan.order.to, Some(&plan.refusing)));
         (plan, terms)
     });
-    Ok(planned.await?)
+    let (plan, grant) = planned.await?;
+    let difference = match &plan.order.from {
+        Some(from) => Differences::tell(shared, from, &plan.order.to, proposed).await?,
+        None => None,
+    };
+    Ok(Made { plan, grant, difference })
 }
 
-fn open(proposal: &rpc::Proposal) -> Result<(Target, Vec<Chunk>), Status> {
+fn open(proposal: &rpc::Proposal) -> Result<(Target, Manifest), Status> {
     let packed = &proposal.manifest_zstd;
     if packed.len() > PROPOSAL_BYTES {
         return Err(ErrorKind::TooMuch.status(format!(
@@ -74,7 +86,7 @@ fn open(proposal: &rpc::Proposal) -> Result<(Target, Vec<Chunk>), Status> {
         stored_bytes: bytes,
         spec: manifest.release.clone(),
     };
-    Ok((target, manifest.chunks()))
+    Ok((target, manifest))
 }
 
 /// What chunks take on the wire; of one that is not here yet its length, which compression hardly exceeds.

@@ -93,8 +93,8 @@ impl RolloutService for Rollouts {
                 return Ok(Response::new(plan));
             }
         }
-        let (plan, grant) = super::plan::make(&self.0, order(&request), request.proposal).await?;
-        Ok(Response::new(show::plan(&plan, grant)))
+        let made = super::plan::make(&self.0, order(&request), request.proposal).await?;
+        Ok(Response::new(show::plan(made)))
     }
 
     async fn start(&self, request: Request<rpc::OrderRequest>) -> Result<Response<rpc::Rollout>, Status> {

@@ -5,10 +5,11 @@ use windlass_proto::phase::{Fault, Outcome, Phase};
 use windlass_proto::rpc;
 use windlass_proto::rpc::convert::phase_times_to_wire;
 use windlass_proto::time::Timestamp;
+use windlass_rollout::Rollout;
 use windlass_rollout::plan::Level;
 use windlass_rollout::way_back::Question;
-use windlass_rollout::{Plan, Rollout};
 
+use super::plan::Made;
 use crate::fleet::record::{BundleRecord, EventRecord, GrantRecord, TokenRecord};
 use crate::fleet::{Fleet, Host};
 
@@ -93,7 +94,8 @@ pub fn event(event: &EventRecord) -> rpc::Event {
 }
 
 /// A plan.
-pub fn plan(plan: &Plan, grant: Option<rpc::GrantTerms>) -> rpc::Plan {
+pub fn plan(made: Made) -> rpc::Plan {
+    let Made { plan, grant, difference } = made;
     let batches = plan.batches.iter().zip(1..).map(|(hosts, index)| rpc::Batch {
         index,
         hosts: names(hosts),
@@ -118,6 +120,7 @@ pub fn plan(plan: &Plan, grant: Option<rpc::GrantTerms>) -> rpc::Plan {
         unchanged: names(&plan.unchanged),
         candidates: Vec::new(),
         grant,
+        difference,
     }
 }
 

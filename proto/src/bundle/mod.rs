@@ -1,6 +1,7 @@
 //! Bundles: a signed manifest and the content-addressed chunks it names.
 //!
 //! * [`manifest`], [`entry_path`]: the manifest as data. [`canonical`]: its one byte form and the rules it keeps.
+//!   [`difference`]: what one changes over another.
 //!
 //! With feature `bundle`:
 //! * [`keys`]: author keys. [`dsse`]: the signed envelope, and the only door from bytes to a manifest that may be
@@ -11,6 +12,7 @@
 //! * [`mod@file`]: the `.wlb` file. [`source`]: where chunks come from, and compressing many on all cores.
 
 pub mod canonical;
+pub mod difference;
 pub mod entry_path;
 pub mod manifest;
 
@@ -36,6 +38,7 @@ pub mod tree;
 pub mod walk;
 
 pub use canonical::ManifestError;
+pub use difference::Difference;
 pub use entry_path::EntryPath;
 pub use manifest::{Chunk, Entry, EntryKind, Manifest};
 

@@ -127,6 +127,10 @@ impl Texts for crate::rpc::Facts {
     }
 }
 
+impl Texts for crate::rpc::FileCount {
+    fn texts(&mut self, _visit: &mut dyn FnMut(&mut String, Layout)) {}
+}
+
 impl Texts for crate::rpc::GrantInfo {
     fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
         self.release.iter_mut().for_each(|part| part.texts(visit));
@@ -265,6 +269,25 @@ impl Texts for crate::rpc::Plan {
         self.candidates.iter_mut().for_each(|part| part.texts(visit));
         self.grant.iter_mut().for_each(|part| part.texts(visit));
         visit(&mut self.environment, Layout::Line);
+        self.difference.iter_mut().for_each(|part| part.texts(visit));
+    }
+}
+
+impl Texts for crate::rpc::PlanChange {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.path, Layout::Line);
+        visit(&mut self.from, Layout::Line);
+        visit(&mut self.to, Layout::Line);
+    }
+}
+
+impl Texts for crate::rpc::PlanDifference {
+    fn texts(&mut self, visit: &mut dyn FnMut(&mut String, Layout)) {
+        visit(&mut self.unknown, Layout::Line);
+        self.changes.iter_mut().for_each(|part| part.texts(visit));
+        self.added.iter_mut().for_each(|part| part.texts(visit));
+        self.removed.iter_mut().for_each(|part| part.texts(visit));
+        self.changed.iter_mut().for_each(|part| part.texts(visit));
     }
 }
 

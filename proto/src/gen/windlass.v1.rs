@@ -2511,6 +2511,9 @@ pub struct Plan {
     pub grant: ::core::option::Option<GrantTerms>,
     #[prost(string, tag = "50")]
     pub environment: ::prost::alloc::string::String,
+    /// What the target changes over `from`. Absent where there is nothing to compare: a first release, or the same one.
+    #[prost(message, optional, tag = "70")]
+    pub difference: ::core::option::Option<PlanDifference>,
 }
 /// A release that a rollback can lead to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2534,6 +2537,47 @@ pub struct Check {
     pub level: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+}
+/// What one release changes over another: members of its spec, and files. Values that look secret are not in it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanDifference {
+    /// Set where the coordinator cannot compare: why. Nothing else is set then.
+    #[prost(string, tag = "1")]
+    pub unknown: ::prost::alloc::string::String,
+    /// Members of the spec first, then files; of both only the first ones.
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<PlanChange>,
+    /// What differs and is not among `changes`.
+    #[prost(uint64, tag = "3")]
+    pub left_out: u64,
+    #[prost(message, optional, tag = "4")]
+    pub added: ::core::option::Option<FileCount>,
+    #[prost(message, optional, tag = "5")]
+    pub removed: ::core::option::Option<FileCount>,
+    #[prost(message, optional, tag = "6")]
+    pub changed: ::core::option::Option<FileCount>,
+}
+/// One thing that differs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanChange {
+    /// A member of the spec, as release.runtime.env.LOG_LEVEL, or a file, as files/bin/shop.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Empty where it is new: no value that is told is empty.
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+    /// Empty where it goes.
+    #[prost(string, tag = "3")]
+    pub to: ::prost::alloc::string::String,
+}
+/// Files of one sort.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileCount {
+    #[prost(uint64, tag = "1")]
+    pub files: u64,
+    /// Of what is removed the old ones, else the new ones.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 /// Generated client implementations.
 pub mod rollout_service_client {
