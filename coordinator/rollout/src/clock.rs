@@ -216,7 +216,9 @@ impl Turn {
         } else {
             let left =
                 [Phase::Draining, Phase::Stopping].iter().filter_map(|phase| host.phase_times.get(phase));
-            left.fold(healthy + SLACK, |sum, took| sum + Span(*took))
+            let left = left.fold(Span(0), |sum, took| sum + Span(*took));
+            // What a host says of itself puts its end off no further than it may.
+            left.min(self.r.leaving + LEAVING_SLACK) + healthy + SLACK
         };
         host.permit_at.map(|at| at.after(allowed))
     }

@@ -87,6 +87,36 @@ fn what_the_coordinator_judged_comes_before_what_it_led_to() {
     assert!(failures.failed.is_empty());
 }
 
+/// What leaves has its own limits and what the agent adds to them; the new release has its deadline after what the host says
+/// that leaving took, which puts it off no further than leaving may.
+#[test]
+fn a_host_that_keeps_no_times_is_overdue_for_what_it_is_in() {
+    let mut permitted = permitted();
+    permitted.spec.strategy.progress_deadline = Span::secs(3600);
+    assert_eq!(permitted.leaving, Span::secs(10));
+    for (phase, drained, seconds, why) in [
+        (Phase::Draining, None, 10 + 240, "drain and stop, 10s at most, have not ended; it was draining"),
+        (
+            Phase::Stopping,
+            Some(9_000),
+            10 + 240,
+            "drain and stop, 10s at most, have not ended; it was stopping",
+        ),
+        (Phase::Starting, None, 60 + 10, "not healthy within 1m; it was starting"),
+        (Phase::Verifying, Some(100_000), 100 + 60 + 10, "not healthy within 1m; it was verifying"),
+        (Phase::Verifying, Some(u64::MAX), 250 + 60 + 10, "not healthy within 1m; it was verifying"),
+    ] {
+        let mut r = says(&permitted, phase, None, "", 5);
+        let host = r.hosts.get_mut(&name(1)).unwrap();
+        host.phase_times.extend(drained.map(|took| (Phase::Draining, took)));
+        let at = |seconds| step(&r, Event::Tick, Timestamp(0).after(Span::secs(seconds))).unwrap().state;
+        assert!(!at(seconds - 1).hosts[&name(1)].overdue, "{phase} {drained:?}");
+        let late = at(seconds + 1);
+        assert!(late.hosts[&name(1)].overdue, "{phase} {drained:?}");
+        assert_eq!(told(&late), (Some(Fault::App), why.into()));
+    }
+}
+
 /// What failed under a strict order is not passed by a lenient one; a parole is good for one try.
 #[test]
 fn the_strictest_order_counts_and_a_parole_is_used_by_the_next_try() {
