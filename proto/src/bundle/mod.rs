@@ -15,6 +15,7 @@ pub mod canonical;
 pub mod difference;
 pub mod entry_path;
 pub mod manifest;
+mod secret;
 
 #[cfg(feature = "bundle")]
 pub mod chunk;
