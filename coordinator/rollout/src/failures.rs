@@ -42,6 +42,9 @@ pub struct FailedOn {
     pub hosts: BTreeSet<HostName>,
     /// In which rollout last.
     pub rollout: RolloutId,
+    /// When that began.
+    #[serde(default)]
+    pub at: Timestamp,
     /// On how many it is poison, by the strictest of the rollouts in which it failed: no later order sets it higher.
     #[serde(default = "usual")]
     pub after: u32,
@@ -89,14 +92,18 @@ impl Failures {
             let on = self.failed.entry(rollout.to.digest).or_insert_with(|| FailedOn {
                 hosts: BTreeSet::new(),
                 rollout: rollout.id.clone(),
+                at: rollout.started_at,
                 after: u32::MAX,
             });
             on.hosts.insert(host);
             on.rollout = rollout.id.clone();
+            on.at = rollout.started_at;
             on.after = on.after.min(rollout.spec.failure.poison_after);
         }
         while self.failed.len() > FAILED {
-            self.failed.pop_first();
+            let oldest = self.failed.iter().min_by_key(|(_, on)| on.at).map(|(digest, _)| *digest);
+            oldest.map(|digest| self.failed.remove(&digest));
         }
+        self.paroled.retain(|digest, _| self.failed.contains_key(digest));
     }
 }

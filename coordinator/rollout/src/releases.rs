@@ -1,7 +1,5 @@
 //! What is remembered of an environment's releases across its rollouts: which were stable.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use windlass_proto::digest::Digest;
 use windlass_proto::release::ReleaseRef;
@@ -10,14 +8,16 @@ use crate::state::{Rollout, State};
 
 /// Stable releases remembered of an environment.
 const GOOD: usize = 100;
+/// Digests remembered as having succeeded there: one row holds them, and rows are bounded.
+const SUCCEEDED: usize = 1000;
 
 /// The releases of an environment of an app, as its ended rollouts leave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Releases {
     /// Releases that succeeded, oldest first; the last is the current one. A rollback takes away what it left.
     pub good: Vec<ReleaseRef>,
-    /// Every digest that ever succeeded, and that hosts have not left by themselves since.
-    pub succeeded: BTreeSet<Digest>,
+    /// Digests that succeeded and that hosts have not left by themselves since, the latest success last.
+    pub succeeded: Vec<Digest>,
 }
 
 impl Releases {
@@ -39,14 +39,17 @@ impl Releases {
         }
         let excess = self.good.len().saturating_sub(GOOD);
         self.good.drain(..excess);
-        self.succeeded.insert(to.digest);
+        self.succeeded.retain(|digest| *digest != to.digest);
+        self.succeeded.push(to.digest);
+        let excess = self.succeeded.len().saturating_sub(SUCCEEDED);
+        self.succeeded.drain(..excess);
     }
 
     /// Hosts said something after the end: a release that they left is no good one, whatever it was taken for.
     pub fn revise(&mut self, rollout: &Rollout) {
         if rollout.first_end.is_some() {
             self.good.retain(|good| good.digest != rollout.to.digest);
-            self.succeeded.remove(&rollout.to.digest);
+            self.succeeded.retain(|digest| *digest != rollout.to.digest);
         }
     }
 }

@@ -3,7 +3,11 @@
 
 mod fleet;
 
+use std::collections::BTreeSet;
+
+use windlass_proto::digest::Digest;
 use windlass_proto::phase::{Fault, Outcome, Phase};
+use windlass_proto::release::ReleaseRef;
 use windlass_proto::time::Timestamp;
 use windlass_rollout::{Effect, Event, Failures, Kind, Releases, Rollout, State, make_plan, step};
 
@@ -148,6 +152,37 @@ fn what_says_nothing_new_changes_nothing_that_is_remembered() {
     releases.conclude(&succeeded());
     releases.revise(&first);
     assert_eq!(releases.good, [release(1), release(2)]);
+}
+
+/// One row holds it, and rows are bounded: what is forgotten is the oldest.
+#[test]
+fn what_is_remembered_of_an_app_has_an_end() {
+    let digest = |n: u64| Digest::of(&n.to_le_bytes());
+    let of = |n: u64, rollout: Rollout| Rollout {
+        to: ReleaseRef { digest: digest(n), ..release(1) },
+        started_at: Timestamp(n as i64),
+        ..rollout
+    };
+    let mut releases = Releases::default();
+    for n in (0..1500).chain([900]) {
+        releases.conclude(&of(n, succeeded()));
+    }
+    assert_eq!(releases.succeeded.len(), 1000);
+    assert_eq!(releases.succeeded.first(), Some(&digest(500)));
+    assert_eq!(releases.succeeded.last(), Some(&digest(900)));
+
+    let mut failed = succeeded();
+    says(&mut failed, 1, Phase::Reverted, false);
+    let mut failures = Failures::default();
+    for n in 0..300 {
+        let mut failed = of(n, failed.clone());
+        let causes = failed.hosts.values_mut().flat_map(|host| &mut host.causes);
+        causes.for_each(|cause| cause.release = Some(digest(n)));
+        failures.revise(&failed);
+        assert!(failures.failed.contains_key(&digest(n)), "what failed now is not what is forgotten");
+    }
+    let kept: BTreeSet<Digest> = failures.failed.keys().copied().collect();
+    assert_eq!(kept, (100..300).map(digest).collect());
 }
 
 /// Rows of before: no `first_end`, and what is remembered of an app is in the record itself.

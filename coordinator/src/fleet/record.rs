@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn rows_of_apps_and_environments_keep_their_form() {
         let digest = Digest::of(b"1").to_string();
-        let row = r#"{"failed":{"DIGEST":{"hosts":["host-1"],"rollout":"r-1","after":2}}}"#
+        let row = r#"{"failed":{"DIGEST":{"hosts":["host-1"],"rollout":"r-1","at":7,"after":2}}}"#
             .replace("DIGEST", &digest);
         let app: AppRecord = serde_json::from_str(&row).unwrap();
         assert_eq!(app.failures.failed[&Digest::of(b"1")].hosts.len(), 1);
