@@ -266,10 +266,12 @@ impl Fleet {
     }
 
     fn why_rollout(&self, rollout: &Rollout) -> Result<Cause, Refusal> {
-        // An abort makes hosts go back as well: those are consequences, not causes.
+        // An abort makes hosts go back as well, and after the end those that still fetched find nothing to fetch: consequences,
+        // not causes.
         let first = rollout.hosts.iter().filter_map(|(name, part)| {
             let cause = part.first_cause()?;
-            Some(((cause.fault == Some(Fault::Policy), cause.at), name, part))
+            let is_late = rollout.ended_at.is_some_and(|ended| ended < cause.at);
+            Some(((is_late, cause.fault == Some(Fault::Policy), cause.at), name, part))
         });
         if let Some((_, name, part)) = first.min_by_key(|(order, ..)| *order) {
             return Ok(Cause::of(rollout, name, part));

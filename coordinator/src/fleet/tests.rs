@@ -4,6 +4,7 @@ mod environments;
 mod golden;
 mod room;
 mod rows;
+mod why;
 
 use std::collections::BTreeMap;
 
