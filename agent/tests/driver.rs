@@ -134,6 +134,13 @@ impl Place {
         manifest.release_ref()
     }
 
+    /// What the next prune takes: nobody waits for that, and it would take a release that is being made, too.
+    fn bait(&self) -> PathBuf {
+        let bait = self.layout().release(&app(), &windlass_proto::digest::Digest::from_bytes([0xee; 32]));
+        fs::create_dir(&bait).unwrap();
+        bait
+    }
+
     fn good(&self, counter: u64) -> ReleaseRef {
         self.release(counter, &format!("exec sleep 100{counter}"), "exit 0")
     }
@@ -327,8 +334,7 @@ impl Agent {
 
     /// The whole way; returns when the host is tidy again.
     fn deploy(&self, place: &Place, n: u32, to: &ReleaseRef) -> Arc<AppStatus> {
-        let bait = place.layout().release(&app(), &windlass_proto::digest::Digest::from_bytes([0xee; 32]));
-        fs::create_dir(&bait).unwrap();
+        let bait = place.bait();
         self.assign(n, to, |_| {});
         self.until_phase(n, Phase::Staged);
         self.permit(n);
@@ -493,8 +499,7 @@ fn what_is_obeyed_is_journalled_with_the_first_release_and_others_are_not_obeyed
     let nobody = under(9, 9, 1, None);
     agent.assign_under(&nobody, 1, &unsigned);
     agent.until_phase(1, Phase::Staging);
-    let bait = place.layout().release(&app(), &windlass_proto::digest::Digest::from_bytes([0xee; 32]));
-    fs::create_dir(&bait).unwrap();
+    let bait = place.bait();
     agent.say_under(Some(nobody), Order::Abort { op: op(1), epoch: 9, reason: "enough".into() });
     agent.until_phase(1, Phase::Idle);
     eventually("pruned", || !bait.exists());
@@ -531,8 +536,10 @@ fn what_is_obeyed_is_journalled_with_the_first_release_and_others_are_not_obeyed
     agent.say_under(Some(next.clone()), permit);
     agent.until_phase(2, Phase::Trial);
     assert_eq!(agent.obeyed(), Some((6, 3, 0)));
+    let bait = place.bait();
     agent.say_under(Some(next), Order::Confirm { op: op(2), epoch: 6 });
     agent.until_phase(2, Phase::Confirmed);
+    eventually("pruned", || !bait.exists());
     let two = place.good(2);
     agent.assign_under(&under(6, 3, 8, None), 3, &two);
     agent.until_phase(3, Phase::Staged);
