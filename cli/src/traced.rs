@@ -30,9 +30,7 @@ pub fn spans(out: &Output) -> Spans {
 
 /// Sends what was told and not sent yet.
 pub async fn flush(spans: &Spans) {
-    if spans.is_on() {
-        spans.flush(FLUSH).await;
-    }
+    spans.flush(FLUSH).await;
 }
 
 /// An order that is being given.

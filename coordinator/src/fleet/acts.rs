@@ -124,10 +124,7 @@ impl Fleet {
         names: &[String],
     ) -> Result<Vec<(HostId, String)>, Refusal> {
         self.known_app(app)?;
-        let environment = match environment {
-            "" => None,
-            name => Some(self.known_environment(Some(app), name)?),
-        };
+        let environment = self.shown_environment(Some(app), environment)?;
         let named = |host: &Host| (host.record.id.clone(), host.record.name.to_string());
         if names.is_empty() {
             let of = self.hosts().filter(|host| host.is_of(app, environment.as_ref()));

@@ -52,7 +52,7 @@ impl Fleet {
     ///
     /// # Errors
     /// It is none, with what may have been meant.
-    pub fn known_environment(&self, app: Option<&AppName>, name: &str) -> Result<Environment, Refusal> {
+    fn known_environment(&self, app: Option<&AppName>, name: &str) -> Result<Environment, Refusal> {
         let known = || {
             let all = self.environments.keys().filter(|(of, _)| app.is_none_or(|app| app == of));
             all.map(|(_, name)| name)
@@ -68,6 +68,18 @@ impl Fleet {
         let all = if all.is_empty() { "none yet".to_owned() } else { all.join(", ") };
         refusal.message.push_str(&format!("; there are: {all}"));
         Err(refusal)
+    }
+
+    /// The environment whose things are shown; none, where none is named, for those of all.
+    pub fn shown_environment(
+        &self,
+        app: Option<&AppName>,
+        name: &str,
+    ) -> Result<Option<Environment>, Refusal> {
+        match name {
+            "" => Ok(None),
+            name => self.known_environment(app, name).map(Some),
+        }
     }
 
     /// Which environment is meant by who names none: the only one.
@@ -110,11 +122,10 @@ impl Fleet {
         name: &str,
     ) -> Result<Option<Environment>, Refusal> {
         match name {
-            "" => Ok(None),
             name if name == own.as_str() => {
                 Err(Refusal::invalid(format!("--take-from {name} is the environment that is rolled out to")))
             }
-            name => self.known_environment(Some(app), name).map(Some),
+            name => self.shown_environment(Some(app), name),
         }
     }
 

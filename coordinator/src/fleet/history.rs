@@ -182,10 +182,7 @@ impl Fleet {
 
     /// The first cause of a rollout's failure, or of a host's newest one, in one environment or, where that is empty, in any.
     pub fn why(&self, subject: &str, environment: &str) -> Result<Cause, Refusal> {
-        let of = match environment {
-            "" => None,
-            name => Some(self.known_environment(None, name)?),
-        };
+        let of = self.shown_environment(None, environment)?;
         let meant = |rollout: &Rollout| of.as_ref().is_none_or(|of| rollout.environment == *of);
         if let Ok(rollout) = self.rollout(subject) {
             if !meant(rollout) {

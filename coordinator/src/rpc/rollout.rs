@@ -133,10 +133,7 @@ impl RolloutService for Rollouts {
             if let Some(app) = &app {
                 fleet.known_app(app)?;
             }
-            let environment = match request.environment.as_str() {
-                "" => None,
-                name => Some(fleet.known_environment(app.as_ref(), name)?),
-            };
+            let environment = fleet.shown_environment(app.as_ref(), &request.environment)?;
             let found = fleet.rollouts(app.as_ref(), environment.as_ref(), request.open_only, limit);
             Ok(found.into_iter().map(show::rollout).collect())
         });

@@ -14,10 +14,7 @@ pub fn versions(
     if let Some(app) = &app {
         fleet.known_app(app)?;
     }
-    let of = match environment {
-        "" => None,
-        name => Some(fleet.known_environment(app.as_ref(), name)?),
-    };
+    let of = fleet.shown_environment(app.as_ref(), environment)?;
     let rows = fleet.hosts().flat_map(|host| {
         let stale = host.is_silent(fleet.now) || host.record.foreign.is_some();
         let wanted =
